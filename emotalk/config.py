@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+def config_from_mapping(cls: type[T], values: Mapping[str, Any], subject: str) -> T:
+    """A config dataclass from its JSON or TOML form; lists become tuples, nested tables become nested configs.
+
+    Raises:
+        ConfigError: if a key is unknown (the known ones are listed) or a value is refused; `subject` names the file.
+    """
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{subject}: unknown key {', '.join(unknown)} (known: {', '.join(known)})")
+    hints = get_type_hints(cls)
+    ready: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
+            value = config_from_mapping(hint, value, subject)
+        ready[name] = _tuples(value)
+    try:
+        return cls(**ready)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{subject}: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,3 +75,132 @@ def check_image_net(name: str, size: int, widths: tuple[int, ...], head: str) ->
         raise ConfigError(f"{name}.size is {size}; with {len(widths)} levels it must be a multiple of {step}")
     if head not in ("edit", "rgb"):
         raise ConfigError(f"{name}.head is {head!r}; it must be edit or rgb")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioConfig:
+    """How sound becomes network input. All values are part of the weights: changing one needs new weights."""
+
+    sample_rate: int = 16_000  # Hz
+    hop_seconds: float = 0.02  # between two MFCC frames
+    window_seconds: float = 0.025  # of sound under one MFCC frame
+    context: int = 30  # MFCC frames per window, half before and half after the middle of the video frame
+    mel_bands: int = 40
+    lowest_hz: float = 100.0  # below lie hum and rumble
+    highest_hz: float = 7_600.0
+    coefficients: int = 14  # MFCC per frame; as many deltas follow
+    floor_db: float = 30.0  # silence lies this far below the utterance's mean spectrum
+    silence_dbfs: float = -60.0  # a recording whose loud parts are below this is silent
+
+    def __post_init__(self) -> None:
+        if self.context < 2 or self.context % 2:
+            raise ConfigError(f"audio.context is {self.context}; it must be even and at least 2")
+        positive = ("sample_rate", "hop_seconds", "window_seconds", "mel_bands", "lowest_hz", "coefficients", "floor_db")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"audio.{name} is {getattr(self, name)}; it must be above 0")
+        if self.coefficients > self.mel_bands:
+            raise ConfigError(f"audio.coefficients is {self.coefficients}; there are {self.mel_bands} mel bands")
+        limit = self.sample_rate / 2
+        if not self.lowest_hz < self.highest_hz <= limit:
+            raise ConfigError(f"audio.highest_hz is {self.highest_hz:g}; give {self.lowest_hz:g} to {limit:g}")
+        if self.hop_samples < 1 or self.window_samples < 2 * self.mel_bands:
+            raise ConfigError(f"audio.window_seconds is {self.window_seconds:g}; short for {self.mel_bands} bands")
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between two MFCC frames."""
+        return round(self.hop_seconds * self.sample_rate)
+
+    @property
+    def window_samples(self) -> int:
+        """Samples under one MFCC frame."""
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def features(self) -> int:
+        """Numbers per MFCC frame: coefficients, then deltas."""
+        return 2 * self.coefficients
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceFinderConfig:
+    """Sizes of `facefinder`; part of its weights."""
+
+    widths: tuple[int, ...] = (16, 32, 48, 64)  # channels at 1/2, 1/4, 1/8 and 1/16 of the picture
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 4 or min(self.widths) < 1:
+            raise ConfigError(f"facefinder.widths is {list(self.widths)}; give four positive numbers")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandmarkNetConfig:
+    """Sizes of `landmarks`; part of its weights."""
+
+    size: int = 128  # pixels, side of the crop
+    points: int = 68
+    widths: tuple[int, ...] = (16, 40, 64, 112, 160)  # channels at 1/2 to 1/32 of the crop
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 5 or min(self.widths) < 1:
+            raise ConfigError(f"landmarks.widths is {list(self.widths)}; give five positive numbers")
+        if self.size < 32 or self.size % 32:
+            raise ConfigError(f"landmarks.size is {self.size}; it must be a multiple of 32")
+        if self.points < 1:
+            raise ConfigError(f"landmarks.points is {self.points}; it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandmarkTrainingConfig:
+    """How the stage `landmarks` trains `facefinder` and `landmarks`."""
+
+    finder: FaceFinderConfig = FaceFinderConfig()
+    landmarks: LandmarkNetConfig = LandmarkNetConfig()
+    steps: int = 9000  # length of the learning-rate schedule
+    learning_rate: float = 2e-3  # highest of the schedule
+    finder_steps: int = 4000  # the finder needs fewer; afterwards it rests
+    finder_batch: int = 32
+    landmark_batch: int = 48
+    clip_frames: int = 3  # frames taken from each talking clip
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "finder_batch", "landmark_batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"landmarks.{name} is {getattr(self, name)}; it must be positive")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"landmarks.learning_rate is {self.learning_rate}; it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audio2LandmarkConfig:
+    """Sizes of `audio2landmark`; part of its weights.
+
+    `recurrent="frames"` reads every window with a small convolution and lets a bidirectional LSTM run over the video
+    frames; `recurrent="window"` with 3 layers of 60 is the paper's network, one LSTM over each window on its own.
+    """
+
+    fps: float = 25.0  # windows per second, as in the corpus; other frame rates interpolate the motion
+    context: int = 30  # MFCC frames per window
+    features: int = 28  # 14 coefficients and their deltas
+    components: int = 20  # PCA coefficients of the lower face
+    recurrent: str = "frames"
+    channels: tuple[int, ...] = (64, 96, 96)  # of the window encoder, each level halves the time; unused by "window"
+    embedding: int = 160  # numbers a window is turned into; unused by "window"
+    layers: int = 2
+    units: int = 128  # per layer and direction
+    dropout: float = 0.2  # in training only
+
+    def __post_init__(self) -> None:
+        if self.recurrent not in ("frames", "window"):
+            raise ConfigError(f"audio2landmark.recurrent is {self.recurrent!r}; it must be frames or window")
+        for name in ("context", "features", "components", "embedding", "layers", "units"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"audio2landmark.{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.channels or min(self.channels) < 1:
+            raise ConfigError(f"audio2landmark.channels is {list(self.channels)}; give at least one positive number")
+        if self.fps <= 0:
+            raise ConfigError(f"audio2landmark.fps is {self.fps:g}; it must be positive")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"audio2landmark.dropout is {self.dropout:g}; it must be at least 0 and below 1")

@@ -1,0 +1,5 @@
+"""`python -m emotalk`."""
+
+from .commands import main
+
+main()
