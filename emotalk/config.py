@@ -95,8 +95,8 @@ class AudioConfig:
     def __post_init__(self) -> None:
         if self.context < 2 or self.context % 2:
             raise ConfigError(f"audio.context is {self.context}; it must be even and at least 2")
-        positive = ("sample_rate", "hop_seconds", "window_seconds", "mel_bands", "lowest_hz", "coefficients", "floor_db")
-        for name in positive:
+        lengths = ("hop_seconds", "window_seconds", "lowest_hz", "floor_db")
+        for name in ("sample_rate", "mel_bands", "coefficients", *lengths):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"audio.{name} is {getattr(self, name)}; it must be above 0")
         if self.coefficients > self.mel_bands:
