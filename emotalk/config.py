@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 
 T = TypeVar("T")
 
 
-def config_from_mapping(cls: type[T], values: Mapping[str, Any], subject: str) -> T:
-    """A config dataclass from its JSON or TOML form; lists become tuples, nested tables become nested configs.
+def config_from_mapping(cls: type[T], values: Mapping[str, Any], subject: str = "", table: str = "") -> T:
+    """A config dataclass from its JSON or TOML form, read strictly.
+
+    Lists become tuples, whole numbers may stand for decimals, nested tables become nested configs; what is not named
+    keeps its default.
+
+    Args:
+        subject: the file, for messages.
+        table: name of the table inside it, for messages.
 
     Raises:
-        ConfigError: if a key is unknown (the known ones are listed) or a value is refused; `subject` names the file.
+        ConfigError: if a key is unknown (the known ones are listed), or a value is of another type or out of range.
     """
-    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(known))
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    start = f"{subject}: " if subject else ""
+    prefix = f"{table}." if table else ""
+    unknown = [key for key in values if key not in known]
     if unknown:
-        raise ConfigError(f"{subject}: unknown key {', '.join(unknown)} (known: {', '.join(known)})")
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+        names = ", ".join(f"{prefix}{key}" for key in unknown)
+        raise ConfigError(f"{start}unknown key {names}{hint} (known: {', '.join(known)})")
     hints = get_type_hints(cls)
-    ready: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
-            value = config_from_mapping(hint, value, subject)
-        ready[name] = _tuples(value)
+    ready = {key: _convert(hints[key], value, subject, prefix + key) for key, value in values.items()}
     try:
         return cls(**ready)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{subject}: {error}") from error
+    except ConfigError as error:  # of __post_init__, which does not know the file
+        raise ConfigError(f"{start}{error}") from error
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _convert(hint: Any, value: Any, subject: str, where: str) -> Any:
+    """One value as its field wants it."""
+    options = get_args(hint)
+    start = f"{subject}: " if subject else ""
+    if get_origin(hint) in (Union, UnionType):
+        if value is None and type(None) in options:
+            return None
+        return _convert(next(option for option in options if option is not type(None)), value, subject, where)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        if options[-1] is not Ellipsis and len(value) != len(options):
+            raise ConfigError(f"{start}{where} has {len(value)} values; it needs {len(options)}")
+        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
+        return tuple(_convert(kind, item, subject, where) for kind, item in zip(kinds, value, strict=True))
+    if get_origin(hint) in (dict, Mapping) and isinstance(value, Mapping):
+        return {key: _convert(options[1], item, subject, f"{where}.{key}") for key, item in value.items()}
+    if is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return config_from_mapping(hint, value, subject, where)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{start}{where} is {value}; it must be a finite number")
+        return float(value)
+    elif hint in (int, bool, str) and type(value) is hint:
+        return value
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint)
+    if wanted is None:
+        wanted = "a list" if get_origin(hint) is tuple else "a table of settings" if is_dataclass(hint) else str(hint)
+    raise ConfigError(f"{start}{where} is {value!r}; it must be {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,3 +245,20 @@ class Audio2LandmarkConfig:
             raise ConfigError(f"audio2landmark.fps is {self.fps:g}; it must be positive")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"audio2landmark.dropout is {self.dropout:g}; it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscriminatorConfig:
+    """Sizes of the patch discriminator; used by training only."""
+
+    channels: int = 3  # of the picture, plus those of what it is conditioned on
+    width: int = 32  # channels after the first convolution
+    levels: int = 3  # halvings
+    normalisation: str = "spectral"  # or "instance", as in the paper's code
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "width", "levels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"discriminator.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.normalisation not in ("spectral", "instance"):
+            raise ConfigError(f"discriminator.normalisation is {self.normalisation!r}; it must be spectral or instance")

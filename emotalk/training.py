@@ -150,8 +150,10 @@ def check_run(run: Run, folder: Path, stage: str, seed: int, config: Mapping[str
         raise ConfigError(f"{folder} holds a run of stage {run.stage}, not {stage}; choose another --run")
     if run.seed != seed:
         raise ConfigError(f"{folder} was begun with seed {run.seed}, not {seed}; choose another --run")
-    if run.config.get("net") != config.get("net"):
-        raise ConfigError(f"{folder} was begun with other sizes of the network (net); choose another --run")
+    for name in sorted({*run.config, *config}):  # nested tables are the networks' sizes
+        before, now = run.config.get(name), config.get(name)
+        if before != now and (isinstance(before, dict) or isinstance(now, dict)):
+            raise ConfigError(f"{folder} was begun with other sizes of {name}; choose another --run")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
