@@ -1,7 +1,7 @@
 """One photograph, one recording and a wish become a talking video of that face.
 
-    from emotalk import Pipeline
-    Pipeline().generate("face.jpg", "speech.wav", emotion="sad", intensity=3).save("sad.mp4")
+from emotalk import Pipeline
+Pipeline().generate("face.jpg", "speech.wav", emotion="sad", intensity=3).save("sad.mp4")
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Emotion(str, Enum):
     NEUTRAL = "neutral"
 
     @property
-    def index(self) -> int:
+    def index(self) -> int:  # type: ignore[override]  # str.index has no use here
         """Position in the condition vector."""
         return EMOTIONS.index(self)
 

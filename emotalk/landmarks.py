@@ -92,7 +92,7 @@ def crop_transform(landmarks: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Apply a (2, 3) affine matrix to points (..., 2)."""
-    return points @ matrix[:, :2].T + matrix[:, 2]
+    return points @ matrix[:, :2].T + matrix[:, 2]  # type: ignore[no-any-return]
 
 
 def invert_transform(matrix: np.ndarray) -> np.ndarray:
@@ -111,7 +111,7 @@ def draw_curves(points: np.ndarray, height: int, width: int, curves: tuple[tuple
     Source:
         Wang et al., MEAD (ECCV 2020), one-channel heatmap; 68 open points instead of 106 proprietary ones.
     """
-    canvas = np.zeros((height, width), np.uint8)
+    canvas: np.ndarray = np.zeros((height, width), np.uint8)
     fixed = np.round(np.clip(points, -4096, 4096) * 16).astype(np.int32)  # 4 fractional bits
     for part, closed in curves:
         cv2.polylines(canvas, [fixed[part].reshape(-1, 1, 2)], closed, 255, 1, cv2.LINE_AA, 4)
