@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .device import is_out_of_memory
 from .errors import ConfigError, DeviceError, DivergedError, OutputError, WeightsError
 
 FORMAT = "emotalk-run/1"  # of the run folder; raise the number when an older loop can no longer be resumed
@@ -365,14 +366,12 @@ class _Loop:
                     self._log_terms()
                     self._save(LAST)
                     raise KeyboardInterrupt
-            except torch.OutOfMemoryError as error:
-                raise DeviceError(f"{self.stage.name}: out of memory at step {self.step}; lower batch") from error
-            except MemoryError as error:
-                raise DeviceError(f"{self.stage.name}: out of memory at step {self.step}; lower batch") from error
-            except RuntimeError as error:
-                if "can't allocate memory" not in str(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
-                raise DeviceError(f"{self.stage.name}: out of memory at step {self.step}; lower batch") from error
+                raise DeviceError(
+                    f"{self.stage.name}: out of memory at step {self.step}; lower the batch size"
+                ) from error
             finally:
                 if isinstance(batches, Generator):
                     batches.close()
