@@ -12,6 +12,7 @@ from ..device import is_out_of_memory
 from ..errors import DeviceError, EmotalkError
 from .generate import generate
 from .output import report, show
+from .train import train
 
 INTERRUPTED = 130
 
@@ -61,6 +62,7 @@ def emotalk(
 
 
 app.command()(generate)
+app.add_typer(train, name="train")
 
 
 def main() -> None:

@@ -60,10 +60,8 @@ def generate(
     check_device_name(device)
     check_input(face, "photograph")
     check_input(speech, "recording")
-    path = output or Path()
-    if path.is_dir():
-        path = path / default_name(face, speech, feeling, intensity)
-    check_destination(path, overwrite=overwrite, inputs=(face, speech))
+    name = default_name(face, speech, feeling, intensity)
+    path = check_destination(output or Path(), name, overwrite=overwrite, inputs=(face, speech))
     check_source(weights)
     with byte_progress(quiet=quiet) as on_bytes:
         fetch_set(weights, offline=offline, on_bytes=on_bytes)

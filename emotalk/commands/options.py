@@ -45,7 +45,7 @@ LandmarksOption = Annotated[
     LandmarkDetector,
     typer.Option("--landmarks", help="Who finds the landmarks; auto is face-alignment if it is ready, else shipped."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Chooses the blinks.", rich_help_panel=RUNTIME)]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything random.", rich_help_panel=RUNTIME)]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUNTIME)
 ]

@@ -91,17 +91,18 @@ def check_input(path: Path, what: str) -> Path:
     return path
 
 
-def check_destination(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> Path:
-    """Return `path` if a video may be written there.
+def check_destination(path: Path, name: str, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> Path:
+    """Return `path`, or `name` in it if it is a folder, if a video may be written there.
 
     Raises:
         UsageError: if the name does not end in .mp4.
         OutputError: if it exists, is one of the inputs, or its folder is missing or closed.
     """
-    if path.suffix.lower() != VIDEO_SUFFIX:
-        raise UsageError(f"the output {path} must end in {VIDEO_SUFFIX}")
-    folder = path.parent
     try:
+        path = path / name if path.is_dir() else path
+        if path.suffix.lower() != VIDEO_SUFFIX:
+            raise UsageError(f"the output {path} must end in {VIDEO_SUFFIX}")
+        folder = path.parent
         if not folder.is_dir():
             state = "is not a folder" if folder.exists() else "does not exist"
             raise OutputError(f"cannot write {path}: {folder} {state}")
