@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import __version__
 from .device import is_out_of_memory
 from .errors import ConfigError, DeviceError, DivergedError, OutputError, WeightsError
 
@@ -47,7 +48,8 @@ class Stateful(Protocol):
 class Stage(Protocol):
     """What one stage of the training knows: its data, networks, optimizers and what one step means.
 
-    A stage may also have `picture() -> np.ndarray`, a uint8 RGB contact sheet (H, W, 3) saved at each validation.
+    A stage may also have `picture() -> np.ndarray`, a uint8 RGB contact sheet (H, W, 3) saved at each validation, and
+    `card() -> Mapping`, what its model card says about data and licences.
     """
 
     name: str
@@ -151,10 +153,8 @@ def check_run(run: Run, folder: Path, stage: str, seed: int, config: Mapping[str
         raise ConfigError(f"{folder} holds a run of stage {run.stage}, not {stage}; choose another --run")
     if run.seed != seed:
         raise ConfigError(f"{folder} was begun with seed {run.seed}, not {seed}; choose another --run")
-    for name in sorted({*run.config, *config}):  # nested tables are the networks' sizes
-        before, now = run.config.get(name), config.get(name)
-        if before != now and (isinstance(before, dict) or isinstance(now, dict)):
-            raise ConfigError(f"{folder} was begun with other sizes of {name}; choose another --run")
+    if run.config.get("net") != config.get("net"):
+        raise ConfigError(f"{folder} was begun with other sizes of the network (net); choose another --run")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -415,7 +415,7 @@ class _Loop:
         run = read_run(self.folder)
         if run is not None:
             check_run(run, self.folder, self.stage.name, self.seed, self.config)
-        header = {"format": FORMAT, "version": _version(), "stage": self.stage.name, "seed": self.seed}
+        header = {"format": FORMAT, "version": __version__, "stage": self.stage.name, "seed": self.seed}
         path = self.folder / LAST
         resume = run is not None and path.exists()
         if resume:
@@ -492,9 +492,10 @@ class _Loop:
             self.without_gain += 1
 
     def _save(self, name: str) -> None:
+        card = getattr(self.stage, "card", None)
         content = {
             "format": FORMAT,
-            "version": _version(),
+            "version": __version__,
             "stage": self.stage.name,
             "seed": self.seed,
             "config": self.config,
@@ -508,6 +509,11 @@ class _Loop:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "state": {key: part.state_dict() for key, part in self.stage.state().items()},
+            "networks": {
+                key: {"config": _plain(config), "weights": module.state_dict()}  # storage shared with "state"
+                for key, (module, config) in self.stage.networks().items()
+            },
+            "card": _plain(card()) if card is not None else {},
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -565,12 +571,3 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     if done:
         write_atomic(path, encoded.tobytes())
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("emotalk")
-    except PackageNotFoundError:
-        return "unknown"

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emotalk import training
+from emotalk import __version__, training
 from emotalk.errors import ConfigError, DeviceError, DivergedError, OutputError, WeightsError
 from emotalk.training import LoopConfig, cosine, prefetch, read_checkpoint, read_run, train
 
@@ -104,7 +104,7 @@ def test_loss_falls_and_the_run_folder_tells(tmp_path: Path) -> None:
     assert len(scores) == 4 and scores[-1] < 0.3 * scores[0]  # before the first step, then every 50
     assert result.step == 150 and result.best_score == min(scores)
     assert seen[-1] == (150, 1.0) and len(seen) == 150
-    assert read_run(run) == training.Run(stage="toy", seed=0, config={"batch": 16}, version=training._version())
+    assert read_run(run) == training.Run(stage="toy", seed=0, config={"batch": 16}, version=__version__)
     assert sorted(path.name for path in run.iterdir()) == ["best.pt", "last.pt", "log.jsonl", "pictures", "run.json"]
 
 
@@ -325,7 +325,7 @@ def test_other_runs_are_refused(tmp_path: Path) -> None:
         train(other, run, steps=4, loop=QUIET, config=config)
     with pytest.raises(ConfigError, match="begun with seed 0, not 1"):
         train(Toy(), run, steps=4, seed=1, loop=QUIET, config=config)
-    with pytest.raises(ConfigError, match="other sizes of net"):
+    with pytest.raises(ConfigError, match="other sizes of the network"):
         train(Toy(), run, steps=4, loop=QUIET, config={"batch": 4, "net": {"width": 9}})
     said = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**said, "format": "emotalk-run/0"}))

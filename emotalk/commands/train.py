@@ -1,4 +1,4 @@
-"""`emotalk train`: one command per stage, `export` for what a run has learnt, `card` for what weights say of themselves."""
+"""`emotalk train`: one command per stage; `export` writes what a run has learnt, `card` prints what weights say."""
 
 from __future__ import annotations
 
@@ -121,9 +121,7 @@ def _add_stage(stage: str) -> None:
         quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        _train(
-            stage, data, run, (steps, minutes), config, assignments or [], seed, device, threads, quiet, as_json
-        )  # fmt: skip
+        _train(stage, data, run, (steps, minutes), config, assignments or [], seed, device, threads, quiet, as_json)
 
     train.command(stage, help=SUMMARIES[stage])(command)
 
