@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import config_from_mapping
-from .errors import ConfigError, OutputError, WeightsError
+from .errors import ConfigError, WeightsError
+from .files import new_file, output_error
 from .nets import NETWORKS
 
 if TYPE_CHECKING:
@@ -322,19 +323,12 @@ def save_network(path: str | Path, module: nn.Module, config: Any, card: Mapping
         "config": json.dumps(dataclasses.asdict(config), sort_keys=True),
         "card": json.dumps(dict(card or {}), sort_keys=True),
     }
-    part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-            part = Path(file.name)
-            file.write(save(tensors, metadata))
-        part.chmod(0o644)
-        part.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        raise output_error(path, error) from error
+    with new_file(path) as part:
+        part.write_bytes(save(tensors, metadata))
     return path
 
 

@@ -103,7 +103,7 @@ def test_values_that_half_precision_cannot_hold_are_refused(toys: Path, tmp_path
 
 def test_a_place_that_cannot_be_written_is_an_output_error(toys: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save_network(tmp_path / "file" / "toy.safetensors", *toy())
 
 
