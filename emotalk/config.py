@@ -89,9 +89,10 @@ class Neutral2EmotionConfig:
     widths: tuple[int, ...] = (24, 48, 96, 160, 192)  # channels from full size down
     residual_blocks: int = 2
     head: str = "edit"  # "edit": flow + gain + mask + colour; "rgb": the paper's painted picture
+    norm: str = "batch"  # "instance" for training with batch 1
 
     def __post_init__(self) -> None:
-        check_image_net("neutral2emotion", self.size, self.widths, self.head)
+        check_image_net("neutral2emotion", self.size, self.widths, self.head, self.norm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,12 +103,13 @@ class RefinementConfig:
     widths: tuple[int, ...] = (16, 32, 64, 96, 128)
     residual_blocks: int = 2
     head: str = "edit"
+    norm: str = "batch"
 
     def __post_init__(self) -> None:
-        check_image_net("refinement", self.size, self.widths, self.head)
+        check_image_net("refinement", self.size, self.widths, self.head, self.norm)
 
 
-def check_image_net(name: str, size: int, widths: tuple[int, ...], head: str) -> None:
+def check_image_net(name: str, size: int, widths: tuple[int, ...], head: str, norm: str) -> None:
     """Refuse sizes that cannot be halved often enough, and unknown heads."""
     step = 2 ** (len(widths) - 1)
     if len(widths) < 2 or min(widths) < 1:
@@ -116,6 +118,8 @@ def check_image_net(name: str, size: int, widths: tuple[int, ...], head: str) ->
         raise ConfigError(f"{name}.size is {size}; with {len(widths)} levels it must be a multiple of {step}")
     if head not in ("edit", "rgb"):
         raise ConfigError(f"{name}.head is {head!r}; it must be edit or rgb")
+    if norm not in ("batch", "instance"):
+        raise ConfigError(f"{name}.norm is {norm!r}; it must be batch or instance")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,28 +197,6 @@ class LandmarkNetConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LandmarkTrainingConfig:
-    """How the stage `landmarks` trains `facefinder` and `landmarks`."""
-
-    finder: FaceFinderConfig = FaceFinderConfig()
-    landmarks: LandmarkNetConfig = LandmarkNetConfig()
-    steps: int = 9000  # length of the learning-rate schedule
-    learning_rate: float = 2e-3  # highest of the schedule
-    finder_steps: int = 4000  # the finder needs fewer; afterwards it rests
-    finder_batch: int = 32
-    landmark_batch: int = 48
-    clip_frames: int = 3  # frames taken from each talking clip
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "finder_batch", "landmark_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"landmarks.{name} is {getattr(self, name)}; it must be positive")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"landmarks.learning_rate is {self.learning_rate}; it must be positive")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Audio2LandmarkConfig:
     """Sizes of `audio2landmark`; part of its weights.
 
@@ -262,3 +244,21 @@ class DiscriminatorConfig:
                 raise ConfigError(f"discriminator.{name} is {getattr(self, name)}; it must be at least 1")
         if self.normalisation not in ("spectral", "instance"):
             raise ConfigError(f"discriminator.normalisation is {self.normalisation!r}; it must be spectral or instance")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineConfig:
+    """How a run of `generate` works; nothing here is part of any weights."""
+
+    batch: int = 4  # frames that `refinement` computes at once
+    # Pixels of the canonical crop over which an edit fades out: from its left, top, right and bottom border inwards.
+    emotion_margins: tuple[float, float, float, float] = (24.0, 24.0, 24.0, 24.0)
+    speech_margins: tuple[float, float, float, float] = (10.0, 16.0, 10.0, 24.0)  # the lowest border crosses the throat
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ConfigError(f"pipeline.batch is {self.batch}; it must be at least 1")
+        for name in ("emotion_margins", "speech_margins"):
+            margins = getattr(self, name)
+            if len(margins) != 4 or not min(margins) >= 1:
+                raise ConfigError(f"pipeline.{name} is {list(margins)}; give four numbers of at least 1")

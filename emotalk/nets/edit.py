@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .limits import MAX_GAIN
+
 EDIT_CHANNELS = 7  # flow 2, gain 1, mask 1, colour 3
-MAX_GAIN = 0.6  # creases darken or brighten the skin by at most this share
+
 
 
 class Edit(NamedTuple):

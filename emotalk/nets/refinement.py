@@ -27,7 +27,7 @@ class Refinement(nn.Module):
     def __init__(self, config: RefinementConfig) -> None:
         super().__init__()
         self.config = config
-        self.body = UNet(5, config.widths, residual_blocks=config.residual_blocks)
+        self.body = UNet(5, config.widths, residual_blocks=config.residual_blocks, norm=config.norm)
         self.head = EditHead(config.widths[0], config.head)
 
     def forward(self, face: Tensor, resting: Tensor, wanted: Tensor) -> Edit:
