@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from .config import config_from_mapping
 from .errors import ConfigError, InputError, OutputError, UsageError, WeightsError
 from .nets import NETWORKS
 from .stages import find_stage
-from .training import BEST, LAST, LoopConfig, Result, Stage, check_run, read_checkpoint, read_run, train
+from .training import BEST, LAST, LoopConfig, Result, Stage, check_run, plain_config, read_checkpoint, read_run, train
 from .weights import SUFFIX, cache_folder, save_network
 
 if sys.version_info >= (3, 11):
@@ -101,9 +101,8 @@ def train_stage(
     run = read_run(folder)
     given = dict(settings or {})
     loop = config_from_mapping(LoopConfig, _table(given.pop(LOOP, {}), subject), subject, LOOP)
-    if run is not None and run.stage == name:
-        given = _merge(run.config, given)
-    config = config_from_mapping(config_class, given, subject)
+    before = run.config if run is not None and run.stage == name else plain_config(config_class())
+    config = config_from_mapping(config_class, _merge(before, given), subject)
     steps, minutes = (limits.steps, limits.minutes) if limits else (None, None)
     if steps is None and minutes is None:
         steps = getattr(config, "steps", None)
@@ -112,7 +111,7 @@ def train_stage(
     if seed is None:
         seed = run.seed if run is not None else 0
     if run is not None:
-        check_run(run, folder, name, seed, asdict(config))
+        check_run(run, folder, name, seed, config)
     if not data.is_dir():
         state = "is a file" if data.exists() else "does not exist"
         raise InputError(f"the data {data} {state}; give a folder")

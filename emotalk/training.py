@@ -143,7 +143,7 @@ def read_run(folder: Path) -> Run | None:
         raise ConfigError(f"{path} is damaged ({type(error).__name__}); choose another folder") from error
 
 
-def check_run(run: Run, folder: Path, stage: str, seed: int, config: Mapping[str, Any]) -> None:
+def check_run(run: Run, folder: Path, stage: str, seed: int, config: object) -> None:
     """Refuse to go on with a run of another stage, seed or network; other settings may change between resumes.
 
     Raises:
@@ -153,7 +153,7 @@ def check_run(run: Run, folder: Path, stage: str, seed: int, config: Mapping[str
         raise ConfigError(f"{folder} holds a run of stage {run.stage}, not {stage}; choose another --run")
     if run.seed != seed:
         raise ConfigError(f"{folder} was begun with seed {run.seed}, not {seed}; choose another --run")
-    if run.config.get("net") != config.get("net"):
+    if run.config.get("net") != plain_config(config).get("net"):
         raise ConfigError(f"{folder} was begun with other sizes of the network (net); choose another --run")
 
 
@@ -310,7 +310,9 @@ def train(
         raise ConfigError(f"steps is {steps}; it must be 1 or more")
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
         raise ConfigError(f"minutes is {minutes:g}; it must be above 0")
-    return _Loop(stage, folder, steps, minutes, seed, _plain(config), loop or LoopConfig(), on_step, on_record).run()
+    return _Loop(
+        stage, folder, steps, minutes, seed, plain_config(config), loop or LoopConfig(), on_step, on_record
+    ).run()
 
 
 class _Loop:
@@ -388,27 +390,29 @@ class _Loop:
         settings = self.settings
         validated = saved = logged = time.monotonic()
         logged_step = self.step
-        while self.progress < 1.0 and not self.patience_lost:
+        fraction = self.progress  # looked at once per step: time may not run out unseen between the save and the end
+        while fraction < 1.0 and not self.patience_lost:
             if interrupted.is_set():
                 return
-            self.stage.set_progress(self.progress)
+            self.stage.set_progress(fraction)
             terms = self.stage.step(next(batches))
             self.step += 1
             self._check(terms)
             now = time.monotonic()
-            ended = self.progress >= 1.0
+            fraction = self.progress
+            ended = fraction >= 1.0
             if ended or _due(self.step, settings.log_steps):
                 self._log_terms(speed=(self.step - logged_step) / max(now - logged, 1e-9))
                 logged, logged_step = now, self.step
             if ended or _due(self.step, settings.validate_steps) or _passed(now - validated, settings.validate_minutes):
                 self._validate()
                 validated = time.monotonic()
-                ended = ended or self.progress >= 1.0 or self.patience_lost
+                ended = ended or self.patience_lost
             if ended or _due(self.step, settings.checkpoint_steps) or _passed(now - saved, settings.checkpoint_minutes):
                 self._save(LAST)
                 saved = time.monotonic()
             if self.on_step:
-                self.on_step(self.step, self.progress)
+                self.on_step(self.step, fraction)
 
     def _open(self) -> bool:
         """Begin the run folder, or restore what it holds. Returns True if there was a checkpoint."""
@@ -510,10 +514,10 @@ class _Loop:
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "state": {key: part.state_dict() for key, part in self.stage.state().items()},
             "networks": {
-                key: {"config": _plain(config), "weights": module.state_dict()}  # storage shared with "state"
+                key: {"config": plain_config(config), "weights": module.state_dict()}  # storage shared with "state"
                 for key, (module, config) in self.stage.networks().items()
             },
-            "card": _plain(card()) if card is not None else {},
+            "card": plain_config(card()) if card is not None else {},
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -561,7 +565,7 @@ def _passed(seconds: float, minutes: float) -> bool:
     return minutes > 0 and seconds >= 60 * minutes
 
 
-def _plain(config: object) -> dict[str, Any]:
+def plain_config(config: object) -> dict[str, Any]:
     """A config as JSON would give it back."""
     values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else dict(config or {})  # type: ignore[call-overload]
     return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]

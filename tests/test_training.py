@@ -212,6 +212,7 @@ def test_minutes_end_the_training_and_count_over_resumes(tmp_path: Path) -> None
     result = train(stage, tmp_path / "run", minutes=0.005, loop=QUIET)
     assert 0.3 <= result.elapsed < 5 and result.step > 3
     assert stage.fractions == sorted(stage.fractions) and stage.fractions[-1] > 0.5
+    assert log(tmp_path / "run", "validate")[-1]["step"] == result.step
     again = Toy()
     train(again, tmp_path / "run", minutes=0.005, loop=QUIET)
     assert again.fractions == []
