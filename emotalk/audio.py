@@ -29,6 +29,7 @@ import numpy as np
 
 from .config import AudioConfig
 from .errors import AudioError, ConfigError
+from .files import check_readable
 
 SAMPLE_RATE = AudioConfig().sample_rate
 SHORTEST_SECONDS = 0.1
@@ -83,7 +84,7 @@ def read_audio(path: str | Path) -> Waveform:
         AudioError: if the file is missing, unreadable, not sound, shorter than 0.1 s, or contains NaN or infinity.
     """
     path = Path(path)
-    _check_readable(path)
+    check_readable(path, AudioError, "sound")
     blocks = list(_decode(path))
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     blocks.clear()
@@ -214,19 +215,6 @@ def _loud_level(power: np.ndarray) -> float:
     for _ in range(8):
         level = float(amplitude[amplitude > level * 10 ** (-GATE_DB / 20)].mean())
     return 20 * float(np.log10(level))
-
-
-def _check_readable(path: Path) -> None:
-    try:
-        if path.is_dir():
-            raise AudioError(f"{path} is a folder; give a sound file")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise AudioError(f"{path} is empty; record it again")
-    except FileNotFoundError:
-        raise AudioError(f"{path} does not exist; check the name") from None
-    except OSError as error:
-        raise AudioError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _decode(path: Path) -> Iterator[np.ndarray]:
