@@ -40,7 +40,8 @@ class FaceFinder(nn.Module):
         self.mix = Residual(middle)
         self.score = nn.Conv2d(middle, 1, 1)
         self.points = nn.Conv2d(middle, 10, 1)
-        nn.init.constant_(self.score.bias, -4.0)  # faces are rare: start near their share, or the first steps explode
+        assert self.score.bias is not None
+        nn.init.constant_(self.score.bias, -4.0)  # faces are rare: start near their share
 
     def forward(self, picture: Tensor) -> FinderOutput:
         middle = self.middle(self.fine(picture))

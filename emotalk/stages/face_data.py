@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,15 +12,10 @@ import numpy as np
 from numpy.random import Generator
 
 from ..errors import InputError
-from ..face import fine_transform, five_points
+from ..face import MIRROR, eye_distance, fine_transform, five_points, mirror_points
 from ..landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, mouth_opening, transform_points
 from .split import is_dev
 
-# Point i of a mirrored face is point MIRROR[i] of the face.
-MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46]
-    + [39, 38, 37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65]
-)
 TOP_EYES = 64.0  # pixels between the eyes in the largest stored copy of a picture
 COPIES = 4  # stored copies, each half the one before
 GUESSED = 0.08  # weight of a point that lies outside the photograph
@@ -42,11 +37,6 @@ class Sample:
     weights: np.ndarray
     grey: bool
     share: float  # how often it is drawn, relative to others
-
-
-def eye_distance(landmarks: np.ndarray) -> float:
-    """Pixels between the eye centres."""
-    return float(np.linalg.norm(landmarks[LEFT_EYE].mean(0) - landmarks[RIGHT_EYE].mean(0)))
 
 
 def shrink(picture: np.ndarray, landmarks: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +133,8 @@ def read_clips(folder: Path, *, frames: int, split: str, limit: int | None = Non
 def smooth_noise(rng: Generator, height: int, width: int, cells: int, channels: int = 3) -> np.ndarray:
     """Random colours that change over about side / cells pixels: (height, width, channels) float32 in [0, 1]."""
     field = rng.random((cells + 1, cells + 1, channels), dtype=np.float32)
-    return cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels)
+    large = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large, np.float32).reshape(height, width, channels)
 
 
 def draw_backdrop(rng: Generator, side: int) -> np.ndarray:
@@ -168,14 +159,16 @@ def draw_backdrop(rng: Generator, side: int) -> np.ndarray:
         elif kind == 1:
             cv2.rectangle(canvas, centre, (centre[0] + axes[0], centre[1] + axes[1]), colour, thickness)
         else:
-            cv2.line(canvas, centre, tuple(int(v) for v in rng.integers(0, side, 2)), colour, 1 + axes[0] // 8, cv2.LINE_AA)
+            cv2.line(
+                canvas, centre, tuple(int(v) for v in rng.integers(0, side, 2)), colour, 1 + axes[0] // 8, cv2.LINE_AA
+            )
     if rng.random() < 0.3:
         canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.7, 6)))
     return canvas
 
 
 def faceless_part(rng: Generator, sample: Sample, side: int) -> np.ndarray:
-    """A square of a photograph beside its face, or the photograph cut into pieces and shuffled: (side, side, 3) uint8."""
+    """A square beside the face of a photograph, or its face cut into pieces and shuffled: (side, side, 3) uint8."""
     picture = sample.pictures[0]
     height, width = picture.shape[:2]
     low, high = sample.landmarks.min(0), sample.landmarks.max(0)
@@ -194,7 +187,9 @@ def faceless_part(rng: Generator, sample: Sample, side: int) -> np.ndarray:
         return cv2.resize(picture[y : y + edge, x : x + edge], (side, side), interpolation=cv2.INTER_LINEAR)
     pieces = int(rng.integers(3, 6))
     x0, y0 = (int(v) for v in np.clip(low, 0, (width - 16, height - 16)))
-    face = picture[y0 : max(y0 + 16, int(high[1])), x0 : max(x0 + 16, int(high[0]))]  # so that no piece holds a whole face
+    face = picture[
+        y0 : max(y0 + 16, int(high[1])), x0 : max(x0 + 16, int(high[0]))
+    ]  # so that no piece holds a whole face
     square = cv2.resize(face, (side, side), interpolation=cv2.INTER_LINEAR)
     step = side // pieces
     tiles = [square[r * step : (r + 1) * step, c * step : (c + 1) * step] for r in range(pieces) for c in range(pieces)]
@@ -218,7 +213,9 @@ def recolour(rng: Generator, picture: np.ndarray, *, grey: bool) -> np.ndarray:
     if rng.random() < 0.2:  # dark skin, dark room
         gain = gain * rng.uniform(0.4, 0.85)
     contrast, middle = np.exp(rng.normal(0, 0.18)), rng.uniform(0.35, 0.6)
-    curves = np.stack([(np.power(steps, g) * k - middle) * contrast + middle for g, k in zip(gamma, gain, strict=True)], -1)
+    curves = np.stack(
+        [(np.power(steps, g) * k - middle) * contrast + middle for g, k in zip(gamma, gain, strict=True)], -1
+    )
     picture = cv2.LUT(picture, (np.clip(curves, 0, 1) * 255).astype(np.uint8).reshape(1, 256, 3))
     if not grey and rng.random() < 0.12:
         picture = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
@@ -248,7 +245,7 @@ def degrade(rng: Generator, picture: np.ndarray) -> np.ndarray:
         picture = np.clip(picture + noise * rng.uniform(2, 16), 0, 255).astype(np.uint8)
     if rng.random() < 0.2:
         coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 85))])[1]
-        picture = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return picture
 
 
@@ -270,11 +267,14 @@ def cover(rng: Generator, picture: np.ndarray, landmarks: np.ndarray) -> np.ndar
                 cv2.ellipse(layer, centre, radii, angle, 0, 360, colour, -1, cv2.LINE_AA)
             cv2.ellipse(layer, centre, radii, angle, 0, 360, colour, width, cv2.LINE_AA)
         inner = [eyes[0] + (eyes[1] - eyes[0]) * (axes[0] / unit), eyes[1] - (eyes[1] - eyes[0]) * (axes[0] / unit)]
-        cv2.line(layer, *(tuple(int(v) for v in p) for p in inner), colour, width, cv2.LINE_AA)
+        left, right = ([int(v) for v in point] for point in inner)
+        cv2.line(layer, left, right, colour, width, cv2.LINE_AA)
         strength = rng.uniform(0.5, 1.0)
         return cv2.addWeighted(layer, strength, canvas, 1 - strength, 0)
     if rng.random() < 0.6:
-        skin = picture[np.clip(int(landmarks[30, 1]), 0, len(picture) - 1), np.clip(int(landmarks[30, 0]), 0, picture.shape[1] - 1)]
+        skin = picture[
+            np.clip(int(landmarks[30, 1]), 0, len(picture) - 1), np.clip(int(landmarks[30, 0]), 0, picture.shape[1] - 1)
+        ]
         colour = [int(v) for v in np.clip(skin * rng.uniform(0.6, 1.2), 0, 255)]
     place = landmarks[int(rng.integers(68))] + rng.normal(0, 0.3, 2) * unit
     for _ in range(int(rng.integers(1, 5))):
@@ -285,13 +285,7 @@ def cover(rng: Generator, picture: np.ndarray, landmarks: np.ndarray) -> np.ndar
 
 
 class FaceData:
-    """All annotated pictures, and the random crops and tiles made of them. Everything is a function of the generator.
-
-    Args:
-        root: folder with faces/ and, if there is one, grid/.
-        clip_frames: frames taken from each clip of grid/.
-        limit: read only so many photographs' worth of clips; for tests.
-    """
+    """All annotated pictures, and the random crops and tiles made of them; each a function of the generator given."""
 
     def __init__(self, train: Sequence[Sample], *, backdrops: int = 300, seed: int = 0) -> None:
         if not train:
@@ -304,12 +298,18 @@ class FaceData:
 
     @classmethod
     def read(cls, root: Path, *, clip_frames: int, seed: int = 0) -> tuple[FaceData, list[Sample]]:
-        """The training pictures of `root`, and the photographs kept out."""
+        """The training pictures of a folder with faces/ and perhaps grid/, and the photographs kept out.
+
+        Args:
+            root: the folder.
+            clip_frames: frames taken from each clip of grid/.
+            seed: of the made-up backgrounds.
+        """
         train, dev = read_photographs(root / "faces")
         clips = read_clips(root / "grid", frames=clip_frames, split="train")
         photos = sum(s.share for s in train)
         share = 0.25 / 0.75 * photos / max(1, len(clips))  # one sample in four is a clip frame
-        clips = [Sample(s.name, s.pictures, s.landmarks, s.weights, s.grey, share) for s in clips]
+        clips = [replace(s, share=share) for s in clips]
         return cls([*train, *clips], seed=seed), dev
 
     def draw(self, rng: Generator) -> Sample:
@@ -348,7 +348,7 @@ class FaceData:
         picture = self.paste(rng, sample, matrix, size, size, None)
         weights = sample.weights
         if rng.random() < 0.5:
-            picture, points, weights = picture[:, ::-1], (size - 1, 0) + points[MIRROR] * (-1, 1), weights[MIRROR]
+            picture, points, weights = picture[:, ::-1], mirror_points(points, size), weights[MIRROR]
         picture = recolour(rng, np.ascontiguousarray(picture), grey=sample.grey)
         if not misplaced and rng.random() < 0.2:
             picture = cover(rng, picture, points)
@@ -375,7 +375,11 @@ class FaceData:
             border = cv2.BORDER_REPLICATE if rng.random() < 0.6 else cv2.BORDER_REFLECT
             return cv2.warpAffine(source, level_matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
         if under is None:
-            under = self.faceless(rng, width) if rng.random() < 0.6 else np.full((height, width, 3), rng.integers(0, 256, 3))
+            under = (
+                self.faceless(rng, width)
+                if rng.random() < 0.6
+                else np.full((height, width, 3), rng.integers(0, 256, 3))
+            )
         result = cv2.warpAffine(source, level_matrix, (width, height), flags=cv2.INTER_LINEAR)
         if rng.random() < 0.4:  # only the head, with a soft edge
             points = transform_points(matrix, sample.landmarks)
@@ -404,14 +408,18 @@ class FaceData:
         count = int(rng.choice([0, 1, 2, 3], p=[0.15, 0.45, 0.25, 0.15]))
         for _ in range(count):
             sample = self.draw(rng)
-            unit = float(np.exp(rng.uniform(np.log(5.5), np.log(31.0 if not faces else 15.0))))  # pixels between the eyes
+            unit = float(
+                np.exp(rng.uniform(np.log(5.5), np.log(31.0 if not faces else 15.0)))
+            )  # pixels between the eyes
             centre = rng.uniform(0.02, 0.98, 2) * side if rng.random() < 0.3 else rng.uniform(0.15, 0.85, 2) * side
             if any(np.linalg.norm(centre - c) < 2.2 * (unit + u) for c, u in reach):
                 continue
             turn = np.radians(rng.uniform(-45, 45) if rng.random() < 0.6 else rng.normal(0, 8))
             scale = unit / eye_distance(sample.landmarks)
             stretch = np.exp(rng.normal(0, 0.05))
-            linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * (stretch, 1 / stretch)
+            linear = (
+                scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * (stretch, 1 / stretch)
+            )
             middle = five_points(sample.landmarks).mean(0)
             matrix = np.hstack([linear, (centre - linear @ middle)[:, None]])
             points = transform_points(matrix, five_points(sample.landmarks))
@@ -440,7 +448,7 @@ class FaceData:
 def place(
     rng: Generator, matrix: np.ndarray, landmarks: np.ndarray, size: int, turn: float, zoom: float, offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Jitter a transform into a crop: turn in degrees, log zoom, offset in pixels, a little shear. Returns it and the points."""
+    """Jitter a transform into a crop: turn in degrees, log zoom, offset in pixels, a little shear."""
     angle, scale = np.radians(rng.normal(0, turn)), np.exp(rng.normal(0, zoom))
     rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.eye(2) + rng.normal(0, 0.025, (2, 2))

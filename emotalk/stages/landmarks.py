@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,49 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
-from ..config import LandmarkTrainingConfig
-from ..face import fine_transform
+from ..config import FaceFinderConfig, LandmarkNetConfig
+from ..errors import ConfigError
+from ..face import eye_distance, fine_transform
 from ..landmarks import JAW, LEFT_EYE, MOUTH_INNER, MOUTH_OUTER, RIGHT_EYE, invert_transform, transform_points
 from ..nets.facefinder import FaceFinder
 from ..nets.landmarks import LandmarkNet
-from .face_data import FaceData, Sample, eye_distance, place
+from ..training import Stateful, cosine, prefetch, set_learning_rate
+from .face_data import FaceData, Sample, place
 
 Batch = dict[str, Tensor]
 
 TILE = 128  # pixels, side of the finder's training pictures
-EMA_DECAY = 0.998
-WARM_UP = 200  # steps of rising learning rate
 DEV_COUNT = 120  # photographs a validation looks at
 # Pairs whose distance shows: inner lips, eyelids.
 PAIRS = np.array([[61, 67], [62, 66], [63, 65], [37, 41], [38, 40], [43, 47], [44, 46]])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandmarksStageConfig:
+    """How the stage trains; `finder` and `net` are what the weights are."""
+
+    finder: FaceFinderConfig = field(default_factory=FaceFinderConfig)
+    net: LandmarkNetConfig = field(default_factory=LandmarkNetConfig)
+    learning_rate: float = 2e-3  # highest of the schedule
+    weight_decay: float = 1e-3
+    finder_share: float = 0.6  # of the training, from its start; then the finder rests
+    finder_batch: int = 32
+    batch: int = 48
+    clip_frames: int = 3  # frames taken from each talking clip
+    average: float = 0.998  # per step, of the weights that are exported
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "finder_batch", "batch"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"landmarks.{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"landmarks.average is {self.average:g}; it must be at least 0 and below 1")
+        if not 0 < self.finder_share <= 1:
+            raise ConfigError(f"landmarks.finder_share is {self.finder_share:g}; it must be above 0, at most 1")
+        if self.clip_frames < 1:
+            raise ConfigError(f"landmarks.clip_frames is {self.clip_frames}; it must be at least 1")
 
 
 def point_importance() -> Tensor:
@@ -41,29 +68,48 @@ def point_importance() -> Tensor:
     return weights
 
 
-class LandmarkStage:
-    """Both face networks, their optimizers, and what one step means. Exported weights are running means (EMA)."""
+class LandmarksStage:
+    """Trains `facefinder` and `landmarks` on a folder with faces/ and perhaps grid/. Exported are running means.
+
+    Args:
+        data: the folder.
+        config: sizes and rates.
+        seed: of the first weights, the made-up pictures and their order.
+        device: of the networks.
+        cache: not used; nothing is prepared beforehand.
+    """
 
     name = "landmarks"
 
-    def __init__(self, root: Path, config: LandmarkTrainingConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
-        self.data, dev = FaceData.read(root, clip_frames=config.clip_frames, seed=config.seed)
+    def __init__(
+        self,
+        data: Path,
+        config: LandmarksStageConfig | None = None,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        cache: Path | None = None,
+    ) -> None:
+        del cache
+        self.config = config or LandmarksStageConfig()
+        self.seed, self.device = seed, torch.device(device)
+        self.data, dev = FaceData.read(Path(data), clip_frames=self.config.clip_frames, seed=seed)
         self.dev = dev[:: max(1, len(dev) // DEV_COUNT)]
-        torch.manual_seed(config.seed)
-        self.finder: nn.Module = FaceFinder(config.finder).to(device, memory_format=torch.channels_last)
-        self.net: nn.Module = LandmarkNet(config.landmarks).to(device, memory_format=torch.channels_last)
-        ema = get_ema_multi_avg_fn(EMA_DECAY)
-        self.finder_mean = AveragedModel(self.finder, multi_avg_fn=ema, use_buffers=True)
-        self.net_mean = AveragedModel(self.net, multi_avg_fn=ema, use_buffers=True)
-        rate = config.learning_rate
-        self.finder_optimizer = torch.optim.AdamW(self.finder.parameters(), rate, weight_decay=1e-3)
-        self.net_optimizer = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=1e-3)
-        self.finder_schedule = schedule(self.finder_optimizer, config.finder_steps)
-        self.net_schedule = schedule(self.net_optimizer, config.steps)
-        self.importance = point_importance().to(device)
+        torch.manual_seed(seed)
+        self.finder = FaceFinder(self.config.finder).to(self.device)
+        self.net = LandmarkNet(self.config.net).to(self.device)
+        for network in (self.finder, self.net):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = running_mean(self.config.average)
+        self.finder_mean = AveragedModel(self.finder, avg_fn=average, use_buffers=True)
+        self.net_mean = AveragedModel(self.net, avg_fn=average, use_buffers=True)
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        self.finder_optimizer = torch.optim.AdamW(self.finder.parameters(), rate, weight_decay=decay)
+        self.net_optimizer = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=decay)
+        self.importance = point_importance().to(self.device)
+        self.finder_rests = False
 
-    def state(self) -> Mapping[str, Any]:
+    def state(self) -> Mapping[str, Stateful]:
         return {
             "finder": self.finder,
             "net": self.net,
@@ -71,34 +117,29 @@ class LandmarkStage:
             "net_mean": self.net_mean,
             "finder_optimizer": self.finder_optimizer,
             "net_optimizer": self.net_optimizer,
-            "finder_schedule": self.finder_schedule,
-            "net_schedule": self.net_schedule,
         }
 
-    def networks(self) -> dict[str, tuple[nn.Module, Any]]:
+    def networks(self) -> Mapping[str, tuple[nn.Module, Any]]:
         return {
             "facefinder": (self.finder_mean.module, self.config.finder),
-            "landmarks": (self.net_mean.module, self.config.landmarks),
+            "landmarks": (self.net_mean.module, self.config.net),
         }
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Batch i is a function of (seed, i)."""
-        number = start
-        while True:
-            yield self.batch(number)
-            number += 1
+        """Batch i is a function of (seed, i); made in a thread while the networks learn."""
+        return prefetch(self.batch(number) for number in itertools.count(start))
 
     def batch(self, number: int) -> Batch:
         config = self.config
-        rng = np.random.default_rng((config.seed, number))
-        crops = [self.data.crop(rng, config.landmarks.size) for _ in range(config.landmark_batch)]
+        rng = np.random.default_rng((self.seed, number))
+        crops = [self.data.crop(rng, config.net.size) for _ in range(config.batch)]
         batch = {
             "crops": pictures_to_tensor([c[0] for c in crops]),
             "points": torch.from_numpy(np.stack([c[1] for c in crops])).float(),  # (B, 68, 2)
             "weights": torch.from_numpy(np.stack([c[2] for c in crops])).float(),  # (B, 68)
             "faces": torch.tensor([c[3] for c in crops]),  # (B,)
         }
-        if number < config.finder_steps:
+        if not self.finder_rests:
             tiles = [self.data.tile(rng, TILE) for _ in range(config.finder_batch)]
             batch["tiles"] = pictures_to_tensor([t[0] for t in tiles])
             targets = [finder_target(t[1]) for t in tiles]
@@ -106,23 +147,28 @@ class LandmarkStage:
             batch["five"] = torch.from_numpy(np.stack([t[1] for t in targets]))  # (B, TILE/8, TILE/8, 5, 2)
         return batch
 
+    def set_progress(self, fraction: float) -> None:
+        share = fraction / self.config.finder_share
+        self.finder_rests = share >= 1
+        set_learning_rate(self.net_optimizer, self.config.learning_rate * cosine(fraction))
+        set_learning_rate(self.finder_optimizer, self.config.learning_rate * cosine(min(share, 1.0)))
+
     def step(self, batch: Batch) -> dict[str, Tensor]:
         batch = {key: value.to(self.device) for key, value in batch.items()}
         terms = self.landmark_terms(batch)
-        update(self.net_optimizer, self.net_schedule, self.net, sum(terms.values(), torch.zeros((), device=self.device)))
+        norm = update(self.net_optimizer, self.net, terms)
         self.net_mean.update_parameters(self.net)
-        if "tiles" in batch:
+        if "tiles" in batch and not self.finder_rests:
             finder_terms = self.finder_terms(batch)
-            total = sum(finder_terms.values(), torch.zeros((), device=self.device))
-            update(self.finder_optimizer, self.finder_schedule, self.finder, total)
+            update(self.finder_optimizer, self.finder, finder_terms)
             self.finder_mean.update_parameters(self.finder)
             terms |= finder_terms
-        return {name: term.detach() for name, term in terms.items()}
+        return {name: term.detach() for name, term in terms.items()} | {"gradient_norm": norm}
 
     def landmark_terms(self, batch: Batch) -> dict[str, Tensor]:
         with autocast(self.device):
             output = self.net(picture_range(batch["crops"]))
-        unit = 0.2875 * self.config.landmarks.size  # pixels between the eyes in a crop
+        unit = 0.2875 * self.config.net.size  # pixels between the eyes in a crop
         weights = batch["weights"] * self.importance  # (B, 68)
         total = weights.sum().clamp_min(1.0)
         error = (output.points - batch["points"]).abs() / unit  # (B, 68, 2)
@@ -158,15 +204,15 @@ class LandmarkStage:
     def validate(self) -> dict[str, float]:
         """Mean landmark error on people kept out, in parts of the distance between the eyes; 0.04 is 4 %."""
         net = self.net_mean.module.eval()
-        size = self.config.landmarks.size
+        size = self.config.net.size
         rng = np.random.default_rng(1)
         errors, mouth = [], []
         for sample in self.dev:
             matrix = fine_transform(sample.landmarks, size)
             matrix, _ = place(rng, matrix, sample.landmarks, size, 8.0, 0.08, rng.normal(0, 0.04, 2) * size)
-            for _ in range(2):
-                points = predict(net, sample, matrix, size, self.device)
-                matrix = fine_transform(points, size)
+            points = predict(net, sample, matrix, size, self.device)
+            if eye_distance(points) > 2:  # early in training all points may lie together
+                points = predict(net, sample, fine_transform(points, size), size, self.device)
             seen = sample.weights == 1
             error = np.linalg.norm(points - sample.landmarks, axis=1) / eye_distance(sample.landmarks)
             errors.append(float(error[seen].mean()))
@@ -188,25 +234,23 @@ def predict(net: nn.Module, sample: Sample, matrix: np.ndarray, size: int, devic
     return transform_points(invert_transform(matrix), points.cpu().double().numpy())
 
 
-def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Warm up, then fall to 1 % along a cosine."""
+def running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Averaging rule: an exponential mean that forgets the first weights quickly while it is young."""
 
-    def factor(step: int) -> float:
-        done = min(1.0, step / max(1, steps))
-        return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * done))
+    def average(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        return (mean + (value - mean) * (1 - kept)).to(mean.dtype)
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return average
 
 
-def update(
-    optimizer: torch.optim.Optimizer, rates: torch.optim.lr_scheduler.LambdaLR, net: nn.Module, total: Tensor
-) -> None:
-    """One optimizer step on `total`, with the gradient's length limited."""
+def update(optimizer: torch.optim.Optimizer, net: nn.Module, terms: Mapping[str, Tensor]) -> Tensor:
+    """One optimizer step on the sum of `terms`, with the gradient's length limited; returns that length."""
     optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(net.parameters(), 5.0)
     optimizer.step()
-    rates.step()
+    return norm
 
 
 def autocast(device: torch.device) -> torch.autocast:
