@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -21,7 +22,8 @@ from emotalk.commands import app
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "cv2", "librosa", "moviepy", "numba", "scipy", "safetensors.torch"}
 HELP_SECONDS = 0.4
-COMMANDS = sorted(info.name or info.callback.__name__ for info in app.registered_commands if info.callback)
+GROUP = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
 README_COMMANDS = [
     line
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -71,10 +73,17 @@ def test_public_names_resolve_and_others_do_not() -> None:
         emotalk.pipelines  # noqa: B018
 
 
+def options_of(command: Any) -> set[str]:
+    """Its own, and those of the commands below it."""
+    own = {option for param in command.params for option in param.opts if option.startswith("-")}
+    return own.union(*(options_of(inner) for inner in getattr(command, "commands", {}).values()))
+
+
 def real_options(name: str) -> set[str]:
-    group = typer.main.get_command(app)
-    command = group if name == "emotalk" else group.commands[name]  # type: ignore[attr-defined]
-    options = {option for param in command.params for option in param.opts if option.startswith("-")}
+    if name == "emotalk":  # its commands have pages of their own
+        options = {option for param in GROUP.params for option in param.opts}
+    else:
+        options = options_of(GROUP.commands[name])  # type: ignore[attr-defined]
     return options | {"-h", "--help"}
 
 
