@@ -45,7 +45,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
 class PuppetConfig:
     """What the puppet corpus holds."""
 
-    faces: int = 1100  # photographs at most; colour first
+    faces: int = 800  # photographs at most; colour first
     per_face: int = 12  # pairs per photograph
     seed: int = 0
 

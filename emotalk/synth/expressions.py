@@ -8,31 +8,31 @@ from ..emotions import Emotion
 # real actors' measured changes asked for it.
 EMOTION_SHAPES: dict[Emotion, dict[str, float]] = {
     Emotion.HAPPY: {
-        "mouthSmile": 0.95, "cheekSquint": 0.95, "eyeSquint": 0.45, "mouthUpperUp": 0.38, "mouthDimple": 0.2,
-        "browOuterUp": 0.15, "jawOpen": 0.08,
+        "mouthSmile": 0.85, "cheekSquint": 1.0, "eyeSquint": 0.45, "mouthUpperUp": 0.35, "mouthDimple": 0.15,
+        "browOuterUp": 0.35, "browInnerUp": 0.25, "jawOpen": 0.08,
     },
     Emotion.SAD: {
-        "browInnerUp": 1.0, "browDown": 0.35, "mouthFrown": 1.0, "mouthShrugLower": 0.55, "eyeSquint": 0.35,
-        "eyeBlink": 0.22, "cheekSquint": 0.35, "mouthStretch": 0.1,
+        "browInnerUp": 0.8, "browDown": 0.65, "mouthFrown": 0.95, "mouthShrugLower": 0.5, "eyeSquint": 1.0,
+        "eyeBlink": 0.2, "cheekSquint": 1.0, "mouthStretch": 0.1,
     },
     Emotion.ANGRY: {
-        "browDown": 1.6, "eyeSquint": 0.6, "eyeWide": 0.45, "noseSneer": 0.4, "cheekSquint": 0.3, "mouthFrown": 0.6,
-        "mouthPress": 0.5, "mouthStretch": 0.3, "mouthLowerDown": 0.2, "jawForward": 0.5,
+        "browDown": 1.5, "eyeSquint": 0.9, "eyeWide": 0.4, "noseSneer": 0.4, "cheekSquint": 1.0, "mouthFrown": 0.6,
+        "mouthPress": 0.5, "mouthStretch": 0.3, "mouthLowerDown": 0.25, "jawForward": 0.5,
     },
     Emotion.SURPRISED: {
-        "browInnerUp": 1.25, "browOuterUp": 1.15, "eyeWide": 1.15, "jawOpen": 0.34, "mouthFunnel": 0.15,
+        "browInnerUp": 1.25, "browOuterUp": 1.05, "eyeWide": 1.4, "jawOpen": 0.34, "mouthFunnel": 0.15,
     },
     Emotion.FEAR: {
-        "browInnerUp": 1.35, "browOuterUp": 0.45, "browDown": 0.6, "eyeWide": 1.2, "mouthStretch": 0.95, "jawOpen": 0.22,
+        "browInnerUp": 1.25, "browOuterUp": 0.45, "browDown": 0.5, "eyeWide": 1.5, "mouthStretch": 0.95, "jawOpen": 0.22,
         "mouthLowerDown": 0.45, "mouthFrown": 0.2,
     },
     Emotion.DISGUSTED: {
-        "noseSneer": 0.95, "mouthUpperUp": 0.4, "browDown": 0.75, "eyeSquint": 0.6, "cheekSquint": 0.55,
-        "mouthFrown": 0.4, "mouthShrugLower": 0.4, "mouthShrugUpper": 0.2,
+        "noseSneer": 0.95, "mouthUpperUp": 0.4, "browDown": 0.9, "eyeSquint": 0.8, "cheekSquint": 1.0,
+        "mouthFrown": 0.45, "mouthShrugLower": 0.45, "mouthShrugUpper": 0.2,
     },
     Emotion.CONTEMPT: {
-        "mouthSmile_L": 0.8, "mouthDimple_L": 0.6, "mouthUpperUp_L": 0.2, "cheekSquint_L": 0.45, "eyeSquint": 0.35,
-        "browOuterUp_L": 0.5, "browInnerUp_L": 0.2, "browDown_R": 0.3, "mouthPress": 0.3,
+        "mouthSmile_L": 0.4, "mouthDimple_L": 1.1, "mouthUpperUp_L": 0.35, "cheekSquint_L": 0.8, "cheekSquint_R": 0.5,
+        "eyeSquint": 0.6, "browOuterUp_L": 0.75, "browOuterUp_R": 0.45, "browInnerUp": 0.85, "mouthPress": 0.3,
     },
     Emotion.NEUTRAL: {},
 }  # fmt: skip
