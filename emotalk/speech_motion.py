@@ -12,11 +12,11 @@ from .landmarks import FACE_UNIT, LOWER_FACE, LOWER_POINTS, check_landmarks
 # How far each of the 37 points moves down when the inner lips part by 1. Regression of the points on the opening over
 # 100 clips of GRID speaker s1 and 1,992 near-frontal photographs, mean of both, made symmetric; the upper ends of the
 # jaw line, which a detector slides along the cheek, are brought to 0. The inner lips are set to part by exactly 1.
-OPENING_SHAPE = np.array(
-    [0.00, 0.03, 0.06, 0.11, 0.17, 0.24, 0.36, 0.49, 0.53, 0.49, 0.36, 0.24, 0.17, 0.11, 0.06, 0.03, 0.00]
-    + [0.10, -0.13, -0.17, -0.18, -0.17, -0.13, 0.10, 0.66, 0.75, 0.78, 0.75, 0.66]
-    + [0.10, -0.25, -0.25, -0.25, 0.10, 0.75, 0.75, 0.75]
-)
+OPENING_SHAPE = np.array([
+    *(0.00, 0.03, 0.06, 0.11, 0.17, 0.24, 0.36, 0.49, 0.53, 0.49, 0.36, 0.24, 0.17, 0.11, 0.06, 0.03, 0.00),
+    *(0.10, -0.13, -0.17, -0.18, -0.17, -0.13, 0.10, 0.66, 0.75, 0.78, 0.75, 0.66),
+    *(0.10, -0.25, -0.25, -0.25, 0.10, 0.75, 0.75, 0.75),
+])  # fmt: skip
 
 # Within the 37 points: inner upper and lower lip, left to right, and the outer points that go with each pair.
 UPPER_INNER = np.array([30, 31, 32])
@@ -50,7 +50,7 @@ class SpeakingMouth:
 
     @classmethod
     def of(cls, landmarks: np.ndarray, resting: np.ndarray | None = None) -> SpeakingMouth:
-        """From the 68 landmarks of the emotional face; `resting`, those of the photograph, say how large the mouth is."""
+        """From the 68 landmarks of the emotional face; `resting`, those of the photograph, give the mouth's width."""
         points = check_landmarks(landmarks)
         lower = points[LOWER_FACE]
         down = mouth_down(lower)
@@ -79,7 +79,7 @@ def lip_gaps(lower: np.ndarray, down: np.ndarray) -> np.ndarray:
     Shape:
         lower: (..., 37, 2); down: (2,). returns: (..., 3).
     """
-    return (lower[..., LOWER_INNER, :] - lower[..., UPPER_INNER, :]) @ down  # type: ignore[no-any-return]
+    return (lower[..., LOWER_INNER, :] - lower[..., UPPER_INNER, :]) @ down
 
 
 def close_lips(lower: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def close_lips(lower: np.ndarray, down: np.ndarray) -> np.ndarray:
     amount = np.full(LOWER_POINTS, excess.mean())
     amount[UPPER_INNER] = amount[LOWER_INNER] = excess
     amount[UPPER_OUTER] = amount[LOWER_OUTER] = excess[PAIR_OF_OUTER]
-    return lower - (amount * OPENING_SHAPE)[:, None] * down  # type: ignore[no-any-return]
+    return lower - (amount * OPENING_SHAPE)[:, None] * down
 
 
 def uncross(lower: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def soften(displacements: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(displacements, axis=-1, keepdims=True)
     room = MAX_DISPLACEMENT - FREE_DISPLACEMENT
     held = FREE_DISPLACEMENT + room * np.tanh((length - FREE_DISPLACEMENT) / room)
-    return displacements * np.where(length > FREE_DISPLACEMENT, held / np.maximum(length, 1e-9), 1.0)  # type: ignore[no-any-return]
+    return displacements * np.where(length > FREE_DISPLACEMENT, held / np.maximum(length, 1e-9), 1.0)
 
 
 def resample(track: np.ndarray, source_fps: float, fps: float, frames: int) -> np.ndarray:
@@ -143,8 +143,11 @@ def resample(track: np.ndarray, source_fps: float, fps: float, frames: int) -> n
     t = (position - start).reshape(-1, *[1] * (track.ndim - 1))
     before, a, b, after = (track[np.clip(start + i, 0, last)] for i in (-1, 0, 1, 2))
     slope_a, slope_b = (b - before) / 2, (after - a) / 2
-    return (  # type: ignore[no-any-return]
-        a * (1 + t * t * (2 * t - 3)) + b * (t * t * (3 - 2 * t)) + slope_a * (t * (1 - t) ** 2) - slope_b * (t * t * (1 - t))
+    return (
+        a * (1 + t * t * (2 * t - 3))
+        + b * (t * t * (3 - 2 * t))
+        + slope_a * (t * (1 - t) ** 2)
+        - slope_b * (t * t * (1 - t))
     )
 
 
@@ -166,4 +169,3 @@ def wanted_points(mouth: SpeakingMouth, displacements: np.ndarray) -> np.ndarray
         share = np.minimum(share, np.maximum(MAX_OPENING - speech, 0.0) / feeling)
     points = mouth.closed + moves * FACE_UNIT + share[:, None, None] * (mouth.feeling - mouth.closed)
     return uncross(points, mouth.down)
-

