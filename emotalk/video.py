@@ -1,8 +1,8 @@
 """Probe videos, iterate over their frames, and write frames with sound.
 
-All three call the ffmpeg program of imageio-ffmpeg, the one moviepy uses too. moviepy itself parses what ffmpeg says
-about a file; its reader and writer do not serve: the reader repeats frames where a file ends early, the writer rounds
-the frame rate to two decimals and takes a failed ffmpeg for a success (moviepy 2.2, `FFMPEG_VideoWriter`).
+All three call the ffmpeg program of imageio-ffmpeg, the one moviepy calls too. moviepy's own classes do not serve here
+(2.2): its reader repeats frames where a file ends early, its writer rounds the frame rate to two decimals and takes a
+failed ffmpeg for a success, its parser misses the rotation of telephone videos as ffmpeg 9 writes it.
 
 Frames are uint8 RGB (H, W, 3) and pass one by one: an hour needs no more memory than a second.
 """
@@ -16,13 +16,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -44,13 +44,8 @@ class VideoInfo:
     width: int  # pixels, as shown: rotation applied
     height: int
     fps: float
-    duration: float  # seconds
+    duration: float  # seconds, of the longer of picture and sound
     has_sound: bool
-
-    @property
-    def frames(self) -> int:
-        """Number of frames at a constant frame rate."""
-        return round(self.duration * self.fps)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -59,30 +54,21 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         InputError: if the file is missing, unreadable or not a video.
     """
-    from moviepy.video.io.ffmpeg_reader import ffmpeg_parse_infos
-
     path = Path(path)
-    check_readable(path, InputError, "video")
-    infos: dict[str, Any] = {}
-    for decode_file in (False, True):  # a recording cut off by force does not know its duration: then it is decoded
-        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # what the parser stumbles over
-            infos = ffmpeg_parse_infos(f"file:{path}", decode_file=decode_file)
-            break
-    if not infos.get("video_found") or not infos.get("video_fps"):
-        raise InputError(f"{path} is not a video that can be read; convert it to mp4")
-    width, height = infos["video_size"]
-    if round(abs(infos.get("video_rotation") or 0)) % 180 == 90:
-        width, height = height, width
-    return VideoInfo(
-        width=width,
-        height=height,
-        fps=float(infos["video_fps"]),
-        duration=float(infos["video_duration"]),
-        has_sound=bool(infos["audio_found"]),
-    )
+    with closing(read_frames(path)) as frames:
+        height, width, _ = next(frames).shape  # the decoder knows best, also about rotation
+    text = _listing(path)
+    rate = re.search(r"Video: .*?([\d.]+) (?:fps|tbr)", text)
+    if rate is None or not 0 < float(rate[1]) < 1000:
+        raise InputError(f"{path} has no frame rate; convert it to mp4")
+    fps = _exact_rate(float(rate[1]))
+    duration = _duration(text)
+    if duration is None:  # a recording cut off by force, or a stream that was saved
+        duration = sum(1 for _ in read_frames(path)) / fps
+    return VideoInfo(width, height, fps, duration, has_sound=" Audio: " in text)
 
 
-def read_frames(path: str | Path, fps: float | None = None) -> Iterator[np.ndarray]:
+def read_frames(path: str | Path, fps: float | None = None) -> Generator[np.ndarray, None, None]:
     """Frames of a video in order, upright; with `fps`, frames are repeated or left out to reach that rate.
 
     A damaged file gives the frames that can be decoded.
@@ -95,9 +81,9 @@ def read_frames(path: str | Path, fps: float | None = None) -> Iterator[np.ndarr
     """
     path = Path(path)
     check_readable(path, InputError, "video")
-    rate = ["-fps_mode", "passthrough"] if fps is None else ["-r", _rate(fps)]
+    rate = [] if fps is None else ["-vf", f"fps={_rate(fps)}"]
     # Each frame comes as a PPM picture, whose header says its size: nothing has to be known in advance.
-    command = [*_ffmpeg(), *LOCAL_FILES, "-i", f"file:{path}", "-map", "0:v:0", *rate]
+    command = [*_ffmpeg(), *LOCAL_FILES, "-i", f"file:{path}", "-map", "0:v:0", *rate, "-fps_mode", "passthrough"]
     command += ["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"]
     count = 0
     with (
@@ -243,17 +229,29 @@ def _join(picture: Path, audio: Path, part: Path, path: Path, frames: int, fps: 
 def _sound(audio: Path) -> tuple[str, int, float]:
     """Codec, sample rate and duration of a sound track."""
     check_readable(audio, InputError, "sound")
-    command = [*_ffmpeg("info"), *LOCAL_FILES, "-i", f"file:{audio}"]
-    said = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )  # fails: no output asked for
-    text = said.stderr.decode(errors="replace")
+    text = _listing(audio)
     stream = re.search(r"Stream #\S+ Audio: (\w+).*?, (\d+) Hz", text)
     if stream is None:
         raise InputError(f"{audio} has no sound track that can be decoded; convert it to wav")
-    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)
-    hours, minutes, seconds = map(float, length.groups()) if length else (0.0, 0.0, math.nan)
-    return stream[1], int(stream[2]), hours * 3600 + minutes * 60 + seconds
+    return stream[1], int(stream[2]), _duration(text) or math.nan
+
+
+def _listing(path: Path) -> str:
+    """What ffmpeg says about a file."""
+    command = [*_ffmpeg("info"), *LOCAL_FILES, "-i", f"file:{path}"]
+    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # no output: it "fails"
+    return said.stderr.decode(errors="replace")
+
+
+def _duration(listing: str) -> float | None:
+    found = re.search(r"Duration: (\d+):(\d+):([\d.]+)", listing)
+    return found and float(found[1]) * 3600 + float(found[2]) * 60 + float(found[3])
+
+
+def _exact_rate(fps: float) -> float:
+    """Undo the rounding to two decimals of NTSC rates: 29.97 is 30000/1001."""
+    ntsc = round(fps * 1.001) / 1.001
+    return ntsc if abs(ntsc - fps) < 0.005 < abs(round(fps) - fps) else fps
 
 
 @contextmanager
