@@ -10,7 +10,6 @@ import os
 import pickle
 import queue
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from . import __version__
 from .device import is_out_of_memory
 from .errors import ConfigError, DeviceError, DivergedError, OutputError, WeightsError
+from .files import new_file, output_error
 
 FORMAT = "emotalk-run/1"  # of the run folder; raise the number when an older loop can no longer be resumed
 LAST = "last.pt"
@@ -164,21 +164,18 @@ def write_atomic(path: Path, content: bytes) -> None:
         OutputError: if it cannot be written; what was there before stays.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(path) as part, part.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(path, error) from error
+    except OutputError as error:
+        if not path.is_file():
             raise
-    except OSError as error:
-        kept = "; the previous one is kept" if path.exists() else ""
-        raise OutputError(f"cannot write {path}: {error.strerror or error}{kept}") from error
+        raise OutputError(f"{error}; the previous {path.name} is kept") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
