@@ -19,7 +19,7 @@ from .files import check_readable, new_file, output_error
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 64  # pixels; a face smaller than this says too little about the person
 WHITE = (255, 255, 255, 255)
@@ -44,7 +44,9 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size (checked below) and of odd EXIF data
-            with Image.open(path, formats=FORMATS) as image:
+            Image.init()
+            known = [name for name in FORMATS if name in Image.OPEN]  # AVIF is not in every build
+            with Image.open(path, formats=known) as image:
                 _check_size(path, *image.size)
                 _load(image)
                 upright = ImageOps.exif_transpose(image)
