@@ -276,9 +276,7 @@ def read_network(path: str | Path, name: str, *, device: str | torch.device = "c
     entry = NETWORKS[name]
     try:
         config = config_from_mapping(entry.config_class(), said["config"], f"{path}: config")
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the first weights are thrown away; leave the caller's random numbers alone
+        with torch.random.fork_rng(devices=[]):  # first weights are thrown away; keep the caller's random numbers
             module: nn.Module = entry.network_class()(config)
     except ConfigError as error:
         raise WeightsError(f"{error}; the weights are of another version of emotalk") from error
