@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -300,6 +301,9 @@ def test_every_stage_has_a_class_of_that_name_and_a_config_with_defaults(name: s
     stage_class, config_class = find_stage(name)
     assert stage_class.name == name
     config_class()
+    assert {"data", "config", "device", "seed", "cache"} <= set(inspect.signature(stage_class).parameters)
+    members = ("state", "batches", "set_progress", "step", "validate", "networks")
+    assert not [member for member in members if not callable(getattr(stage_class, member, None))]
 
 
 def test_help_lists_the_stages() -> None:

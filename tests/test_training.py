@@ -309,7 +309,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, tuple[str]]:
             return os.mkdir, (str(tmp_path / "owned"),)
 
-    (tmp_path / "last.pt").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "last.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(WeightsError, match="cut or damaged"):
         read_checkpoint(tmp_path / "last.pt")
     assert not (tmp_path / "owned").exists()

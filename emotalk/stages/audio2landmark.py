@@ -57,7 +57,7 @@ class Audio2LandmarkStageConfig:
     batch: int = 32
     frames: int = 100  # of one training sequence
     items: int = 6000  # augmented utterances made once and reused; about five seconds each
-    items_per_step: float = 2.0  # how fast training asks for items that are still being made
+    items_per_step: float = 1.5  # how fast training asks for items that are still being made
     feature_noise: float = 0.15  # standard deviation added to the normalised MFCC
     average: float = 0.998  # per step, of the weights that are exported
     filmed: float = 0.35  # shares of the utterances: filmed clips,
@@ -97,10 +97,11 @@ class Audio2LandmarkStage:
         config: Audio2LandmarkStageConfig | None = None,
         *,
         seed: int = 0,
+        device: str | torch.device = "cpu",
         cache: Path | None = None,
     ) -> None:
         self.config = config or Audio2LandmarkStageConfig()
-        self.seed = seed
+        self.seed, self.device = seed, torch.device(device)
         if cache is None:
             cache = Path(tempfile.mkdtemp(prefix="emotalk-speech-"))
             weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
@@ -112,7 +113,8 @@ class Audio2LandmarkStage:
         torch.manual_seed(seed)
         self.network = Audio2Landmark(self.config.net)
         self.network.set_basis(Basis.fit(motion, self.config.net.components))
-        self.average = Audio2Landmark(self.config.net)
+        self.network.to(self.device)
+        self.average = Audio2Landmark(self.config.net).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
         self.average.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
@@ -127,6 +129,7 @@ class Audio2LandmarkStage:
         self.width_scale = float(width_of(sample).std())
         self.point_weight = torch.ones(LOWER_POINTS, 1)
         self.point_weight[:17] = JAW_WEIGHT
+        self.point_weight = self.point_weight.to(self.device)
         self.maker: multiprocessing.process.BaseProcess | None = None
         self.shares = (self.config.filmed, self.config.transcribed, self.config.synthetic)
         self._trials: list[tuple[Clip, Tensor, Tensor]] | None = None
@@ -172,9 +175,11 @@ class Audio2LandmarkStage:
         return load_items(path)
 
     def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> Mapping[str, Tensor]:
-        windows, target, weight = batch
+        windows, target, weight = (part.to(self.device) for part in batch)
         windows = windows + self.config.feature_noise * torch.randn_like(windows)
-        predicted = self.network.decode(self.network(windows))
+        with torch.autocast(windows.device.type, torch.bfloat16):  # nearly halves the time of a step on a CPU
+            coefficients = self.network(windows)
+        predicted = self.network.decode(coefficients.float())
         terms = self.losses(predicted, target, weight)
         loss = sum(LOSS_WEIGHTS[name] * term for name, term in terms.items())
         assert isinstance(loss, Tensor)
@@ -303,7 +308,7 @@ def trial(clip: Clip, generator: np.random.Generator | None) -> tuple[Clip, Tens
 def measure_clip(network: Audio2Landmark, clip: Clip, windows: Tensor, motion: Tensor) -> dict[str, float]:
     """How well the mouth follows one clip; NaN where the clip cannot tell."""
     known = clip.weight > 0
-    made = network.displacements(windows)[0].cpu()
+    made = network.displacements(windows.to(network.basis_mean.device))[0].cpu()
     opening, wanted = opening_of(made).numpy(), opening_of(motion).numpy()
     talking = clip.talking
     silent = known & ~talking
