@@ -138,9 +138,9 @@ def mfcc(samples: np.ndarray, config: AudioConfig = AudioConfig()) -> np.ndarray
 
     if samples.ndim != 1 or samples.size == 0:
         raise AudioError(f"the waveform has shape {samples.shape}; expected (n,) with n above 0")
-    power = np.concatenate(list(_mel_power(samples, config)))  # (L, mel_bands)
-    if not np.isfinite(power[:, -1]).all():
+    if not np.isfinite(samples).all():
         raise AudioError("the waveform contains NaN or infinity")
+    power = np.concatenate(list(_mel_power(samples, config)))  # (L, mel_bands)
     gain = _full_scale_power(config)
     frame_power = power.sum(axis=1, dtype=np.float64) / gain
     level = _loud_level(frame_power)
