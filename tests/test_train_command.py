@@ -216,6 +216,8 @@ def test_card_prints_what_weights_say() -> None:
     assert facts["networks"]["refinement"]["config"]["widths"] == [4, 8]
     assert list(facts["networks"]) == ["refinement"]
     one_line(invoke("train", "card", "nowhere"), 4, "nowhere")
+    shipped = invoke("train", "card")
+    assert shipped.exit_code == 0 and shipped.stdout.startswith("# Model card")
 
 
 def test_networks_are_not_stored_twice() -> None:

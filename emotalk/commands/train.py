@@ -14,9 +14,8 @@ import typer
 
 from ..device import check_device_name, resolve_device
 from ..errors import ConfigError
-from ..nets import NETWORKS
 from ..stages import STAGES
-from ..weights import SHIPPED, check_source, find_weights, read_card
+from ..weights import ASSETS, SHIPPED, SUFFIX, check_source, fetch_set, read_card
 from .options import OUTPUT, RUNTIME, DeviceOption, JsonOption, QuietOption
 from .output import note, show
 
@@ -142,29 +141,22 @@ def export(run: RunArgument, output: FolderOption, last: LastOption = False, as_
 @train.command()
 def card(weights: SourceArgument = SHIPPED, as_json: JsonOption = False) -> None:
     """Print what weights say of themselves: data, settings, measured numbers."""
-    check_source(weights)
     cards = {}
-    for name in NETWORKS:
-        path = _find(name, weights)
-        if path is not None:
-            cards[name] = {"file": str(path), **read_card(path)}
-    text = "\n".join(f"{name}: {json.dumps(said['card'], indent=2)}" for name, said in cards.items())
-    show({"networks": cards}, text, as_json=as_json)
+    for path in weights_files(weights):
+        said = read_card(path)
+        cards[said["network"]] = {"file": str(path), **said}
+    page = [(ASSETS / "MODEL_CARD.md").read_text("utf-8").rstrip()] if weights == SHIPPED else []
+    texts = [f"{name}: {json.dumps(said['card'], indent=2)}" for name, said in cards.items()]
+    show({"networks": cards}, "\n\n".join(page + texts), as_json=as_json)
 
 
-def _find(name: str, weights: str) -> Path | None:
-    """The file of one network in `weights`, or None if it has none of its own."""
-    path = Path(weights)
+def weights_files(source: str) -> list[Path]:
+    """The files of `source` itself, without those that stand in for networks it lacks."""
+    check_source(source)
+    path = ASSETS if source == SHIPPED else Path(source)
     if path.is_dir():
-        path = path / f"{name}.safetensors"
-        return path if path.is_file() else None
-    if path.is_file():
-        return path if read_card(path)["network"] == name else None
-    from ..weights import ASSETS
-
-    if weights == SHIPPED and not (ASSETS / f"{name}.safetensors").is_file():
-        return None
-    return find_weights(name, weights)
+        return sorted(path.glob(f"*{SUFFIX}"))
+    return [path] if path.is_file() else fetch_set(source)
 
 
 @contextmanager
