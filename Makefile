@@ -58,7 +58,7 @@ wheel: $(DEV_STAMP)
 	@ls -l dist
 
 bench: $(DEV_STAMP)
-	$(BIN)/python -m pytest -q -s -m bench tests/bench
+	@for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
