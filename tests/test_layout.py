@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "emotalk"
@@ -95,6 +97,23 @@ def test_there_is_no_circle() -> None:
 
     for name in MODULES:
         follow(name, ())
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    other_name = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+    roots: set[str] = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            roots |= {name.partition(".")[0] for name in names}
+    foreign = roots - set(sys.stdlib_module_names) - {"emotalk"}
+    imported = {other_name.get(name, name.replace("_", "-")) for name in foreign}
+    text = (PACKAGE.parent / "pyproject.toml").read_text("utf-8")
+    block = text.split("\ndependencies = [", 1)[1].split("\ndev = [", 1)[0]
+    declared = set(re.findall(r"^    [\"']([a-zA-Z0-9-]+)", block, re.M))
+    assert imported - {"tomllib"} == declared
 
 
 def test_every_file_says_what_it_is() -> None:
