@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def normalisation(width: int, kind: str) -> nn.Module:
-    """"batch" for training with batches of 8 and more, "instance" for batch 1 as in the paper.
+    """Normalisation by `kind`: "batch" for batches of 8 and more, "instance" for batch 1 as in the paper.
 
     Batch statistics are constants at inference, so a pixel never changes because another part of the picture moved:
     no flicker from a talking mouth. They also cost nothing there.
@@ -73,7 +76,7 @@ class UNet(nn.Module):
         self.stem = ConvBlock(c_in, widths[0], norm=norm)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+        for narrow, wide in pairwise(widths):
             shrink = ConvBlock(narrow, wide, stride=2, norm=norm)
             self.down.append(nn.ModuleList([shrink, ConvBlock(wide, wide, code_size=code_size, norm=norm)]))
             grown = ConvBlock(narrow, narrow, code_size=code_size, norm=norm)
@@ -83,12 +86,14 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
         skips = [self.stem(x)]
-        for shrink, block in self.down:  # type: ignore[misc]
+        for level in self.down:
+            shrink, block = cast("nn.ModuleList", level)
             skips.append(block(shrink(skips[-1]), code))
         x = skips.pop()
         for block in self.middle:
             x = block(x, code)
-        for narrow, block in reversed(self.up):  # type: ignore[call-overload]
+        for level in reversed(list(self.up)):
+            narrow, block = cast("nn.ModuleList", level)
             x = F.interpolate(narrow(x), scale_factor=2.0, mode="nearest")
             x = block(x + skips.pop(), code)
         return x
@@ -98,5 +103,3 @@ def check_size(x: Tensor, size: int, name: str) -> None:
     """Refuse pictures of another size than the network was made for."""
     if tuple(x.shape[-2:]) != (size, size):
         raise ValueError(f"{name} expects {size}x{size} pixels, got {tuple(x.shape[-2:])}")
-
-

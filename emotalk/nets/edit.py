@@ -13,7 +13,6 @@ from .limits import MAX_GAIN
 EDIT_CHANNELS = 7  # flow 2, gain 1, mask 1, colour 3
 
 
-
 class Edit(NamedTuple):
     """`out = (1 - mask) * gain * warp(in, flow) + mask * colour`, on intensities in [0, 1].
 

@@ -29,9 +29,7 @@ class Neutral2Emotion(nn.Module):
         self.config = config
         code = config.code_size
         self.embed = nn.Sequential(nn.Linear(config.condition_size, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
-        self.body = UNet(
-            4, config.widths, residual_blocks=config.residual_blocks, code_size=code, norm=config.norm
-        )
+        self.body = UNet(4, config.widths, residual_blocks=config.residual_blocks, code_size=code, norm=config.norm)
         self.head = EditHead(config.widths[0], config.head)
 
     def forward(self, face: Tensor, lines: Tensor, condition: Tensor) -> Edit:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..errors import InputError
 from ..losses import FlowLoss, MaskLoss, ReconstructionLoss
 from ..nets.edit import Edit, apply_edit
 from ..synth.corpus import PuppetCorpus
@@ -135,28 +136,47 @@ class EditLoss(nn.Module):
             "gain": self.reconstruction(edit.gain, truth.gain, moving),
             "mask": self.mask(edit.mask, truth.mask, batch.weight * (1 + 8 * truth.mask)),
             "colour": self.reconstruction(edit.colour, truth.colour, truth.mask + 1e-3),
-            "reconstruction": self.reconstruction(made, wanted, batch.weight * (1 + 3 * truth.mask + length.clamp(max=3))),
+            "reconstruction": self.reconstruction(
+                made, wanted, batch.weight * (1 + 3 * truth.mask + length.clamp(max=3))
+            ),
         }
 
 
 class EditStage:
-    """One network with an edit head, its average over time, optimizer and loss. Subclasses read rows and call the net."""
+    """One network with an edit head, its average over time, optimizer and loss.
+
+    Subclasses read rows and call the network.
+
+    Raises:
+        InputError: if no photograph of the corpus is left to train on, or none to check on.
+    """
 
     name: str
     mirror = True
 
     def __init__(
-        self, net: nn.Module, corpus: PuppetCorpus, weights: EditWeights, *, batch: int, learning_rate: float,
-        device: torch.device, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        net: nn.Module,
+        corpus: PuppetCorpus,
+        weights: EditWeights,
+        *,
+        batch: int,
+        learning_rate: float,
+        device: torch.device,
+        seed: int,
+    ) -> None:
         cv2.setNumThreads(1)
-        self.device, self.seed, self.batch, self.learning_rate, self.weights = device, seed, batch, learning_rate, weights
+        self.device, self.seed, self.batch = device, seed, batch
+        self.learning_rate, self.weights = learning_rate, weights
         self.corpus = corpus
         self.net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(SMOOTH_EMA), use_buffers=True)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=learning_rate, weight_decay=1e-2)
         self.loss = EditLoss()
         self.train_rows, self.dev_rows = rows_of(corpus, dev=False), rows_of(corpus, dev=True)
+        for rows, side in ((self.train_rows, "to train on"), (self.dev_rows, "to check on")):
+            if not len(rows):
+                raise InputError(f"{len(corpus.finished)} usable photographs in {corpus.folder}: none left {side}")
 
     def read(self, row: int, rng: np.random.Generator | None) -> Sample:
         """One row of the corpus; with `rng` its landmarks are shaken as a detector would."""

@@ -33,7 +33,9 @@ class RefinementStage(EditStage):
 
     name = "refinement"
 
-    def __init__(self, data: Path, config: RefinementStageConfig, *, device: torch.device, seed: int, cache: Path) -> None:
+    def __init__(
+        self, data: Path, config: RefinementStageConfig, *, device: torch.device, seed: int, cache: Path
+    ) -> None:
         torch.manual_seed(seed)
         corpus = build_corpus(data, cache / "puppets", config.puppets)
         super().__init__(

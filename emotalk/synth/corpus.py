@@ -1,4 +1,4 @@
-"""Build the puppet corpus: pairs of faces for `neutral2emotion` and pairs of mouths for `refinement`, with the truth."""
+"""Build the puppet corpus: pairs of faces for `neutral2emotion`, of mouths for `refinement`, with the truth."""
 
 from __future__ import annotations
 
@@ -75,13 +75,28 @@ def read_photos(data: Path, limit: int) -> list[Photo]:
     with np.load(notes, allow_pickle=False) as file_:
         names = [str(n) for n in file_["blendshape_names"]]
         for name, landmarks, scores in zip(file_["files"], file_["landmarks68"], file_["blendshapes"], strict=True):
-            row = rows[str(name)]
+            row = rows.get(str(name))
+            if row is None:
+                raise InputError(f"{index} has no row for {name}, which {notes.name} describes")
             prior = rig_names(dict(zip(names, scores.tolist(), strict=True)))
             blink = max(prior.get("eyeBlink_L", 0), prior.get("eyeBlink_R", 0))
             if row["train_shipped_weights"] == "yes" and abs(float(row["yaw_deg"])) < MAX_YAW and blink < 0.5:
                 photos.append(Photo(str(name), landmarks.astype(np.float64), prior, row["grey"] == "1"))
     photos.sort(key=lambda photo: photo.grey)  # stable: colour first, else in the order of the index
     return photos[:limit]
+
+
+def read_clip_names(data: Path) -> set[str]:
+    """Names of the talking clips of `data/grid` that are for training.
+
+    Raises:
+        InputError: if the list is missing.
+    """
+    split = data / "grid" / "split.csv"
+    if not split.is_file():
+        raise InputError(f"no talking clips in {data}; it must hold grid/split.csv and grid/landmarks.npz")
+    with split.open(newline="") as file:
+        return {row["clip"] for row in csv.DictReader(file) if row["split"] == "train"}
 
 
 def rig_names(scores: dict[str, float]) -> dict[str, float]:
@@ -151,7 +166,9 @@ class PuppetMaker:
         emotion = EMOTIONS[rng.integers(len(EMOTIONS))]
         return emotion, float(rng.integers(1, 4)) if rng.random() < 0.5 else float(rng.uniform(0, MAX_INTENSITY))
 
-    def samples(self, puppet: Puppet, grey: bool, inside: np.ndarray, count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    def samples(
+        self, puppet: Puppet, grey: bool, inside: np.ndarray, count: int, seed: int
+    ) -> Iterator[dict[str, np.ndarray]]:
         """`count` pairs of one puppet as rows of `ARRAYS`."""
         rng = np.random.default_rng(seed)
         shown = puppet.pose(None)
@@ -207,8 +224,9 @@ def _mouth_row(
     cut = (slice(top, top + side), slice(left, left + side))
     corner = np.array([left, top])
     return {
-        "mouth": image[cut], "mouth_flow": move.flow[cut].astype(np.float16), "mouth_gain": move.gain[cut].astype(np.float16),
-        "mouth_mask": _bytes(move.mask[cut]), "mouth_colour": _bytes(move.colour[cut]), "mouth_inside": inside[cut],
+        "mouth": image[cut], "mouth_flow": move.flow[cut].astype(np.float16),
+        "mouth_gain": move.gain[cut].astype(np.float16), "mouth_inside": inside[cut],
+        "mouth_mask": _bytes(move.mask[cut]), "mouth_colour": _bytes(move.colour[cut]),
         "mouth_resting": (puppet.points68(resting)[LOWER_FACE] - corner).astype(np.float32),
         "mouth_wanted": (puppet.points68(wanted)[LOWER_FACE] - corner).astype(np.float32),
     }  # fmt: skip
@@ -230,7 +248,9 @@ class PuppetCorpus:
         self.photos = photos
         self.config = config
         rows = len(photos) * config.per_face
-        self.arrays = {name: _open(folder / f"{name}.npy", (rows, *shape), kind, write) for name, (shape, kind) in ARRAYS.items()}
+        self.arrays = {
+            name: _open(folder / f"{name}.npy", (rows, *shape), kind, write) for name, (shape, kind) in ARRAYS.items()
+        }
         self.done = _open(folder / "done.npy", (len(photos),), "u1", write)
 
     @property
@@ -269,7 +289,13 @@ def open_corpus(data: Path, folder: Path, config: PuppetConfig, *, write: bool =
 
 
 def build_corpus(
-    data: Path, folder: Path, config: PuppetConfig, *, part: int = 0, parts: int = 1, on_photo: Callable[[], None] | None = None
+    data: Path,
+    folder: Path,
+    config: PuppetConfig,
+    *,
+    part: int = 0,
+    parts: int = 1,
+    on_photo: Callable[[], None] | None = None,
 ) -> PuppetCorpus:
     """Draw what is missing of the corpus; can be stopped and run again, and shared among `parts` processes.
 
@@ -277,12 +303,14 @@ def build_corpus(
         data: folder with faces/, facekit/ and grid/.
         folder: where the arrays go.
         on_photo: called after each photograph.
+
+    Raises:
+        InputError: if the data are missing or the folder holds another corpus.
     """
     cv2.setNumThreads(1)
-    corpus = open_corpus(data, folder, config, write=True)
     rig = Rig.load(data / "facekit")
-    with (data / "grid" / "split.csv").open(newline="") as file:
-        clips = {row["clip"] for row in csv.DictReader(file) if row["split"] == "train"}
+    clips = read_clip_names(data)
+    corpus = open_corpus(data, folder, config, write=True)
     maker = PuppetMaker(rig, speech_bank(rig, data / "grid" / "landmarks.npz", clips, config.seed))
     for number, photo in enumerate(corpus.photos):
         if number % parts == part and not corpus.done[number]:

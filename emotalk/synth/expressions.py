@@ -23,8 +23,8 @@ EMOTION_SHAPES: dict[Emotion, dict[str, float]] = {
         "browInnerUp": 1.25, "browOuterUp": 1.05, "eyeWide": 1.4, "jawOpen": 0.34, "mouthFunnel": 0.15,
     },
     Emotion.FEAR: {
-        "browInnerUp": 1.25, "browOuterUp": 0.45, "browDown": 0.5, "eyeWide": 1.5, "mouthStretch": 0.95, "jawOpen": 0.22,
-        "mouthLowerDown": 0.45, "mouthFrown": 0.2,
+        "browInnerUp": 1.25, "browOuterUp": 0.45, "browDown": 0.5, "eyeWide": 1.5, "mouthStretch": 0.95,
+        "jawOpen": 0.22, "mouthLowerDown": 0.45, "mouthFrown": 0.2,
     },
     Emotion.DISGUSTED: {
         "noseSneer": 0.95, "mouthUpperUp": 0.4, "browDown": 0.9, "eyeSquint": 0.8, "cheekSquint": 1.0,

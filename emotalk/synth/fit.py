@@ -13,12 +13,13 @@ from .rig import Rig
 
 # Expressions that move landmarks enough to be read off them.
 FITTED = (
-    "jawOpen", "mouthPucker", "mouthFunnel", "mouthRollLower",
-    "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R", "mouthFrown_L", "mouthFrown_R",
+    "jawOpen", "mouthPucker", "mouthFunnel", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmile_L", "mouthSmile_R", "mouthFrown_L", "mouthFrown_R",
     "mouthStretch_L", "mouthStretch_R", "mouthUpperUp_L", "mouthUpperUp_R", "mouthLowerDown_L", "mouthLowerDown_R",
     "eyeBlink_L", "eyeBlink_R", "eyeWide_L", "eyeWide_R", "browInnerUp_L", "browInnerUp_R", "browDown_L", "browDown_R",
     "browOuterUp_L", "browOuterUp_R", "noseSneer_L", "noseSneer_R",
 )  # fmt: skip
+OPENING = ("jawOpen", "mouthFunnel", "mouthUpperUp", "mouthLowerDown")  # both sides; not believed of a closed mouth
 CLOSED_MOUTH = 0.08  # inner-lip gap over inner mouth width below which a mouth counts as closed
 IDENTITY_COST = 0.15  # residual units (px of a 25 cm wide head = 1/25 of its width) per standard deviation
 EXPRESSION_COST = 0.8
@@ -75,11 +76,12 @@ def fit_rig(rig: Rig, landmarks: np.ndarray, prior: dict[str, float] | None = No
     points, closed = close_lips(landmarks)
     names = list(FITTED)
     if closed:  # a closed mouth must stay closed in the fit, or the lips tear when it opens
-        names = [n for n in names if n not in ("jawOpen", "mouthFunnel") and not n.startswith(("mouthUpperUp", "mouthLowerDown"))]
+        names = [name for name in names if not name.startswith(OPENING)]
     shapes = np.array([rig.names.index(n) for n in names])
     expected = np.array([(prior or {}).get(n, 0.0) for n in names])
     neutral = rig.neutral[rig.landmarks].astype(np.float64)
-    modes = np.concatenate([rig.identity[:, rig.landmarks], rig.expression[shapes][:, rig.landmarks]]).astype(np.float64)
+    expressions = rig.expression[np.ix_(shapes, rig.landmarks)]
+    modes = np.concatenate([rig.identity[:, rig.landmarks], expressions]).astype(np.float64)
     count = len(rig.identity)
     weight = np.ones(POINTS)
     weight[:17] = 0.3  # the contour slides over the cheek when the head turns

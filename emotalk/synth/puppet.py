@@ -66,7 +66,9 @@ class Puppet:
         prior: believed expression weights (blendshape scores) by rig name.
     """
 
-    def __init__(self, rig: Rig, image: np.ndarray, landmarks: np.ndarray, prior: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, rig: Rig, image: np.ndarray, landmarks: np.ndarray, prior: dict[str, float] | None = None
+    ) -> None:
         self.rig = rig
         self.image = image
         self.landmarks, self.closed = close_lips(landmarks)
@@ -77,7 +79,8 @@ class Puppet:
         shown = residual.copy()
         if not self.closed:  # an open mouth is read a little too small; lips that take teeth along show a white line
             for upper, lower, *_ in LIP_PAIRS:
-                margin = min(LIP_MARGIN * self.fit.pose.scale, 0.2 * (self.landmarks[lower, 1] - self.landmarks[upper, 1]))
+                gap = self.landmarks[lower, 1] - self.landmarks[upper, 1]
+                margin = min(LIP_MARGIN * self.fit.pose.scale, 0.2 * gap)
                 shown[upper, 1] -= margin
                 shown[lower, 1] += margin
         self._shown = self._carry(placed, shown)  # the rig exactly on the photograph
@@ -91,7 +94,7 @@ class Puppet:
         self._neutral = rig.skin(self.fit.who, np.zeros(len(rig.names), np.float32))
 
     def _carry(self, placed: np.ndarray, residual: np.ndarray) -> np.ndarray:
-        """What the rig cannot explain, spread smoothly over the skin; the mouth interior follows the lips as a whole."""
+        """What the rig cannot explain, spread smoothly over the skin; the mouth interior follows the lips."""
         out = np.empty_like(placed)
         out[: self.rig.face] = self._spread(residual, placed[: self.rig.face])
         out[self.rig.face :] = residual[MOUTH_INNER].mean(0)
@@ -99,7 +102,7 @@ class Puppet:
 
     @cached_property
     def rest(self) -> np.ndarray:
-        """Expression weights (E,) of this person at rest: no smile, closed mouth, their own lids and half their brows."""
+        """Expression weights (E,) of this person at rest: no smile, closed mouth, own lids and half the own brows."""
         keep = np.zeros(len(self.rig.names), np.float32)
         for index, name in enumerate(self.rig.names):
             if name.startswith(("eyeBlink", "eyeWide")):
@@ -129,7 +132,9 @@ class Puppet:
     def light(self) -> np.ndarray:
         """Direction of the light (3,), from the photograph's brightness over the rig's normals."""
         pose = self.pose(None)
-        index, weights = rasterise(pose.points, self.fit.pose.depth(pose.vertices), self.rig.triangles, *self.image.shape[:2])
+        index, weights = rasterise(
+            pose.points, self.fit.pose.depth(pose.vertices), self.rig.triangles, *self.image.shape[:2]
+        )
         seen = (index >= 0) & (self.rig.part[np.maximum(index, 0)] == FACE)
         if seen.sum() < 500:
             return _DEFAULT_LIGHT
@@ -156,7 +161,9 @@ class Puppet:
         interior = self._interior(part, b)
         flow, gain = self._fill(flow, gain, face, interior, b)
         mask = cv2.GaussianBlur(interior.astype(np.float32), (0, 0), 0.8)
-        colour = self._paint(interior, part, index, weights, b) if interior.any() else np.zeros((height, width, 3), np.float32)
+        colour = np.zeros((height, width, 3), np.float32)
+        if interior.any():
+            colour = self._paint(interior, part, index, weights, b)
         gain = 1 + GAIN_RANGE * np.tanh((gain - 1) / GAIN_RANGE)  # deep folds saturate softly
         return Move(flow, gain.astype(np.float32), mask, colour)
 
@@ -165,14 +172,14 @@ class Puppet:
         lips = b.points[self.rig.landmarks[MOUTH_INNER]]
         near = np.zeros(part.shape, np.uint8)
         middle = lips.mean(0)
-        cv2.fillPoly(near, [np.int32(np.round((middle + (lips - middle) * 1.15) * 16))], 1, shift=4)
+        cv2.fillPoly(near, [np.round((middle + (lips - middle) * 1.15) * 16).astype(np.int32)], 1, shift=4)
         return (near > 0) & (part > FACE)
 
     def _fill(
         self, flow: np.ndarray, gain: np.ndarray, face: np.ndarray, interior: np.ndarray, b: Pose3
     ) -> tuple[np.ndarray, np.ndarray]:
         """Motion where the skin mesh has holes (eyes, mouth) and outside it (hair, neck, background)."""
-        height, width = face.shape
+        width = face.shape[1]
         known = face.copy()
         for eye in (LEFT_EYE, RIGHT_EYE):
             known |= _fill_eye(flow, face, b.points[self.rig.landmarks[eye]], self.fit.pose.scale)
@@ -189,7 +196,9 @@ class Puppet:
         flow = np.where(known[..., None], flow, spread).astype(np.float32)
         return cv2.GaussianBlur(flow, (0, 0), 0.7), cv2.GaussianBlur(gain, (0, 0), width / 200)
 
-    def _paint(self, interior: np.ndarray, part: np.ndarray, index: np.ndarray, weights: np.ndarray, b: Pose3) -> np.ndarray:
+    def _paint(
+        self, interior: np.ndarray, part: np.ndarray, index: np.ndarray, weights: np.ndarray, b: Pose3
+    ) -> np.ndarray:
         """Teeth, gums, tongue and throat, lit like the skin around them: (H, W, 3) float32 in [0, 1]."""
         triangles = self.rig.triangles[index[interior]]
         position = np.einsum("pk,pkd->pd", weights[interior], b.vertices[triangles])
@@ -198,11 +207,13 @@ class Puppet:
         front = float(lips[:, 2].max())
         depth = np.clip(front - position[:, 2], 0, 8)
         upper, lower = lips[1:4, 1].mean(), lips[5:8, 1].mean()
-        under_lip = np.clip((upper - position[:, 1]) / max(0.25, 0.3 * (upper - lower)), 0, 1)  # shadow of the upper lip
+        shadow = max(0.25, 0.3 * (upper - lower))  # of the upper lip
+        under_lip = np.clip((upper - position[:, 1]) / shadow, 0, 1)
         lit = (0.62 + 0.38 * np.clip(normal @ _DEFAULT_LIGHT, 0, 1)) * (0.72 + 0.28 * under_lip)
         kind = part[interior]
         fade = np.select(
-            [kind == TEETH, kind == GUMS], [np.exp(-0.2 * np.clip(depth - 1.2, 0, 8)), np.exp(-0.3 * np.clip(depth - 1.0, 0, 8))],
+            [kind == TEETH, kind == GUMS],
+            [np.exp(-0.2 * np.clip(depth - 1.2, 0, 8)), np.exp(-0.3 * np.clip(depth - 1.0, 0, 8))],
             np.exp(-0.35 * depth),
         )
         albedo = np.empty((len(kind), 3), np.float32)
@@ -234,7 +245,7 @@ class Puppet:
         usual = np.array([1.22, 0.97, 0.81])  # the cast of skin itself under white light
         cast = colour / grey / (usual if saturation > 0.12 else np.ones(3))
         tint = np.clip(cast, 0.8, 1.2)
-        if saturation <= 0.12:  # a grey photograph has grey teeth and a grey tongue: handled by the caller's desaturation
+        if saturation <= 0.12:  # grey photograph: the caller takes the colour out of teeth and tongue
             tint = np.ones(3)
         return tint.astype(np.float32), float(np.clip(0.55 + 0.55 * grey, 0.55, 1.0))
 
