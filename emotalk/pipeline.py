@@ -173,7 +173,7 @@ class Pipeline:
         self._weights = weights
         self._landmarks = landmarks
         self._offline = offline
-        self._config = config
+        self.config = config
         self.seed = seed
         self._networks: dict[str, Any] = {}
         self._finder: FaceFinder | None = None
@@ -275,7 +275,7 @@ class Pipeline:
         lines = landmarks.draw_curves(points, size, size)
         edit = self._edits(network, signed(seen)[None], lines[None, None], condition[None])[0]
         height, width = photograph.picture.shape[:2]
-        region = compose.Region(height, width, transform, size, [m * scale for m in self._config.emotion_margins])
+        region = compose.Region(height, width, transform, size, [m * scale for m in self.config.emotion_margins])
         picture = photograph.picture.copy()
         picture[region.rows, region.columns] = region.apply(photograph.picture, edit, cv2.INTER_LANCZOS4)
         felt = compose.carry_face(points, region.feathered(edit)) / scale
@@ -288,7 +288,7 @@ class Pipeline:
         transform = compose.grid_transform(photograph.crop, size, window)
         scale = size / window[2]
         resting = compose.draw_window(points[landmarks.LOWER_FACE], size, landmarks.LOWER_CURVES, window)
-        margins = [m * scale for m in self._config.speech_margins]
+        margins = [m * scale for m in self.config.speech_margins]
         height, width = picture.shape[:2]
         return EmotionalFace(
             picture=picture,
@@ -324,7 +324,7 @@ class Pipeline:
             wanted: (T, 37, 2) canonical crop pixels. yields: (H, W, 3) uint8 RGB, a new array each time.
         """
         network = self.network("refinement")
-        batch = self._config.batch
+        batch = self.config.batch
         starts = range(0, len(wanted), batch)
         with memory_errors(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="refinement") as pool:
             coming = pool.submit(self._speak, network, face, wanted[:batch])
@@ -337,9 +337,11 @@ class Pipeline:
                     frame[face.region.rows, face.region.columns] = face.region.apply(face.picture, edit)
                     yield frame
 
-    def _speak(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[compose.NumpyEdit]:
+    def _speak(
+        self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray, half: bool = True
+    ) -> list[compose.NumpyEdit]:
         lines = compose.stack_lines(wanted, face.window.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)
-        return self._edits(network, face.window[None], face.resting[None], lines, half=True)
+        return self._edits(network, face.window[None], face.resting[None], lines, half=half)
 
     def _edits(self, network: nn.Module, *arrays: np.ndarray, half: bool = False) -> list[compose.NumpyEdit]:
         """Run an image network on a batch of arrays; an array of one serves the whole batch."""
