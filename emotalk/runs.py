@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from . import __version__
 from .config import config_from_mapping
 from .errors import ConfigError, InputError, OutputError, UsageError, WeightsError
 from .nets import NETWORKS
-from .stages import find_stage
+from .stages import STAGES, find_stage
 from .training import BEST, LAST, LoopConfig, Result, Stage, check_run, plain_config, read_checkpoint, read_run, train
 from .weights import SUFFIX, cache_folder, save_network
 
@@ -116,7 +117,8 @@ def train_stage(
         state = "is a file" if data.exists() else "does not exist"
         raise InputError(f"the data {data} {state}; give a folder")
     device = device or torch.device("cpu")
-    cache = cache_folder() / "train" / name
+    place = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]  # other data, other preparations
+    cache = cache_folder() / "train" / f"{STAGES[name].cache}-{place}"
     stage: Stage = stage_class(data, config, device=device, seed=seed, cache=cache)
     return train(
         stage,

@@ -98,7 +98,7 @@ class TinyStage:
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[TinyStage]:
     """The tiny stage in place of `refinement`, and a working folder with data/."""
-    monkeypatch.setitem(stages.STAGES, "refinement", Entry(__name__, "TinyStage", "TinyStageConfig"))
+    monkeypatch.setitem(stages.STAGES, "refinement", Entry(__name__, "TinyStage", "TinyStageConfig", "tiny"))
     monkeypatch.setattr(TinyStage, "built", [])
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
@@ -161,6 +161,14 @@ def test_every_option_arrives(tiny: type[TinyStage], monkeypatch: pytest.MonkeyP
     assert threads == [1]
     kinds = [json.loads(line)["kind"] for line in Path("run/log.jsonl").read_text().splitlines()]
     assert kinds.count("train") == 3
+
+
+def test_what_is_prepared_is_kept_per_data_folder(tiny: type[TinyStage]) -> None:
+    Path("more").mkdir()
+    for data, run in (("data", "a"), ("data/../data", "b"), ("more", "c")):
+        assert invoke("train", "refinement", data, "--run", run, "--steps", "1").exit_code == 0
+    first, same, other = (asked["cache"] for asked in tiny.built)
+    assert first == same != other and first.name.startswith("tiny-")
 
 
 def test_resume_keeps_settings_and_seed(tiny: type[TinyStage]) -> None:

@@ -16,13 +16,18 @@ class Entry:
     module: str
     stage: str
     config: str
+    cache: str  # what it prepares from the data; stages with the same name share it
 
 
 STAGES: dict[str, Entry] = {
-    "landmarks": Entry("emotalk.stages.landmarks", "LandmarksStage", "LandmarksStageConfig"),
-    "audio2landmark": Entry("emotalk.stages.audio2landmark", "Audio2LandmarkStage", "Audio2LandmarkStageConfig"),
-    "neutral2emotion": Entry("emotalk.stages.neutral2emotion", "Neutral2EmotionStage", "Neutral2EmotionStageConfig"),
-    "refinement": Entry("emotalk.stages.refinement", "RefinementStage", "RefinementStageConfig"),
+    "landmarks": Entry("emotalk.stages.landmarks", "LandmarksStage", "LandmarksStageConfig", "landmarks"),
+    "audio2landmark": Entry(
+        "emotalk.stages.audio2landmark", "Audio2LandmarkStage", "Audio2LandmarkStageConfig", "speech"
+    ),
+    "neutral2emotion": Entry(
+        "emotalk.stages.neutral2emotion", "Neutral2EmotionStage", "Neutral2EmotionStageConfig", "puppets"
+    ),
+    "refinement": Entry("emotalk.stages.refinement", "RefinementStage", "RefinementStageConfig", "puppets"),
 }
 
 
