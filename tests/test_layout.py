@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "emotalk"
@@ -24,6 +25,12 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text("utf-8"))
+
+
+@cache
 def imports(name: str) -> set[str]:
     """Modules of this package that `name` imports, at its top or inside a function; not those for types only."""
     found: set[str] = set()
@@ -44,7 +51,7 @@ def imports(name: str) -> set[str]:
         for child in ast.iter_child_nodes(node):
             visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(tree(name))
     return {module for module in found if module in MODULES and module not in (name, "emotalk")}
 
 
@@ -102,8 +109,8 @@ def test_there_is_no_circle() -> None:
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     other_name = {"cv2": "opencv-python-headless", "PIL": "pillow"}
     roots: set[str] = set()
-    for path in MODULES.values():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 names = [node.module]
@@ -117,5 +124,5 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
 
 
 def test_every_file_says_what_it_is() -> None:
-    silent = [name for name, path in MODULES.items() if not ast.get_docstring(ast.parse(path.read_text("utf-8")))]
+    silent = [name for name in MODULES if not ast.get_docstring(tree(name))]
     assert not silent
