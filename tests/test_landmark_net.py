@@ -150,7 +150,7 @@ def test_what_may_not_be_trained_on_is_kept_out(corpus: Path) -> None:
 
 
 def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="annotations.npz"):
+    with pytest.raises(InputError, match=r"annotations\.npz"):
         read_photographs(tmp_path)
 
 

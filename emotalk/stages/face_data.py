@@ -168,7 +168,47 @@ def draw_backdrop(rng: Generator, side: int) -> np.ndarray:
 
 
 def faceless_part(rng: Generator, sample: Sample, side: int) -> np.ndarray:
-    """A square beside the face of a photograph, or its face cut into pieces and shuffled: (side, side, 3) uint8."""
+    """A square of a photograph without its face: (side, side, 3) uint8.
+
+    Either a part beside the face, or the face cut into pieces and shuffled, or the head with its features wiped out.
+    """
+    kind = rng.random()
+    if kind < 0.55:
+        part = part_beside(rng, sample)
+        if part is not None:
+            return cv2.resize(part, (side, side), interpolation=cv2.INTER_LINEAR)
+    picture = sample.pictures[0]
+    height, width = picture.shape[:2]
+    low, high = sample.landmarks.min(0), sample.landmarks.max(0)
+    if kind < 0.8:
+        pieces = int(rng.integers(3, 6))
+        x0, y0 = (int(v) for v in np.clip(low, 0, (width - 16, height - 16)))
+        face = picture[y0 : max(y0 + 16, int(high[1])), x0 : max(x0 + 16, int(high[0]))]  # no piece holds a whole face
+        square = cv2.resize(face, (side, side), interpolation=cv2.INTER_LINEAR)
+        step = side // pieces
+        cells = [(row * step, column * step) for row in range(pieces) for column in range(pieces)]
+        tiles = [square[y : y + step, x : x + step] for y, x in cells]
+        order = rng.permutation(len(tiles))
+        rows = [np.hstack([tiles[order[r * pieces + c]] for c in range(pieces)]) for r in range(pieces)]
+        return cv2.resize(np.vstack(rows), (side, side), interpolation=cv2.INTER_LINEAR)
+    size = float((high - low).max())
+    centre = (low + high) / 2 + rng.normal(0, 0.15, 2) * size
+    scale = side / (size * rng.uniform(0.9, 3.0))
+    matrix = np.array([[scale, 0, side / 2 - scale * centre[0]], [0, scale, side / 2 - scale * centre[1]]])
+    head = cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    wiped = cv2.GaussianBlur(head, (0, 0), max(1.5, scale * size * rng.uniform(0.14, 0.3)))
+    if rng.random() < 0.5:
+        return wiped
+    points = transform_points(matrix, sample.landmarks)
+    mask = np.zeros((side, side), np.uint8)
+    outline = cv2.convexHull(np.clip(points, -4096, 4096).astype(np.float32))[:, 0]
+    cv2.fillConvexPoly(mask, outline.astype(np.int32), 255)
+    alpha = cv2.GaussianBlur(mask, (0, 0), max(1.0, scale * size * 0.03))[..., None].astype(np.float32) / 255
+    return (wiped * alpha + head * (1 - alpha)).astype(np.uint8)
+
+
+def part_beside(rng: Generator, sample: Sample) -> np.ndarray | None:
+    """A square beside the face of a photograph; None where the face leaves no room."""
     picture = sample.pictures[0]
     height, width = picture.shape[:2]
     low, high = sample.landmarks.min(0), sample.landmarks.max(0)
@@ -179,23 +219,13 @@ def faceless_part(rng: Generator, sample: Sample, side: int) -> np.ndarray:
         (0, 0, int(low[0] - 0.1 * size), height),
         (int(high[0] + 0.1 * size), 0, width, height),
     ]
-    parts = [p for p in parts if min(p[2] - p[0], p[3] - p[1]) >= 24]
-    if parts and rng.random() < 0.8:
-        x0, y0, x1, y1 = parts[int(rng.integers(len(parts)))]
-        edge = int(rng.integers(24, min(x1 - x0, y1 - y0) + 1))
-        x, y = int(rng.integers(x0, x1 - edge + 1)), int(rng.integers(y0, y1 - edge + 1))
-        return cv2.resize(picture[y : y + edge, x : x + edge], (side, side), interpolation=cv2.INTER_LINEAR)
-    pieces = int(rng.integers(3, 6))
-    x0, y0 = (int(v) for v in np.clip(low, 0, (width - 16, height - 16)))
-    face = picture[
-        y0 : max(y0 + 16, int(high[1])), x0 : max(x0 + 16, int(high[0]))
-    ]  # so that no piece holds a whole face
-    square = cv2.resize(face, (side, side), interpolation=cv2.INTER_LINEAR)
-    step = side // pieces
-    tiles = [square[r * step : (r + 1) * step, c * step : (c + 1) * step] for r in range(pieces) for c in range(pieces)]
-    order = rng.permutation(len(tiles))
-    rows = [np.hstack([tiles[order[r * pieces + c]] for c in range(pieces)]) for r in range(pieces)]
-    return cv2.resize(np.vstack(rows), (side, side), interpolation=cv2.INTER_LINEAR)
+    parts = [part for part in parts if min(part[2] - part[0], part[3] - part[1]) >= 16]
+    if not parts:
+        return None
+    x0, y0, x1, y1 = parts[int(rng.integers(len(parts)))]
+    edge = int(rng.integers(16, min(x1 - x0, y1 - y0) + 1))
+    x, y = int(rng.integers(x0, x1 - edge + 1)), int(rng.integers(y0, y1 - edge + 1))
+    return picture[y : y + edge, x : x + edge]
 
 
 def recolour(rng: Generator, picture: np.ndarray, *, grey: bool) -> np.ndarray:
@@ -318,7 +348,7 @@ class FaceData:
 
     def faceless(self, rng: Generator, side: int) -> np.ndarray:
         """A picture without a whole face: (side, side, 3) uint8."""
-        if rng.random() < 0.5:
+        if rng.random() < 0.65:
             return faceless_part(rng, self.draw(rng), side)
         backdrop = self.backdrops[int(rng.integers(len(self.backdrops)))]
         edge = int(rng.integers(48, 193))
@@ -332,19 +362,18 @@ class FaceData:
         Shape:
             returns: picture (size, size, 3) uint8, points (68, 2) pixels, weights (68,), 1.0 for a face else 0.0.
         """
-        if rng.random() < 0.12:
+        if rng.random() < 0.15:
             picture = degrade(rng, recolour(rng, self.faceless(rng, size), grey=False))
             return picture, np.zeros((68, 2)), np.zeros(68), 0.0
         sample = self.draw(rng)
         second = rng.random() < 0.5  # the second pass sees a crop made by the points of the first
         turn, zoom, shift = (4.0, 0.04, 0.02) if second else (13.0, 0.12, 0.06)
-        misplaced = not second and rng.random() < 0.1  # not a face to the network: the finder was wrong here
+        misplaced = not second and rng.random() < 0.15  # the finder was wrong here: no face to the network
+        matrix, offset = fine_transform(sample.landmarks, size), rng.normal(0, shift, 2) * size
         if misplaced:
-            away, direction = rng.uniform(0.6, 1.2) * size, rng.uniform(0, 2 * np.pi)
-            offset = away * np.array([np.cos(direction), np.sin(direction)])
-        else:
-            offset = rng.normal(0, shift, 2) * size
-        matrix, points = place(rng, fine_transform(sample.landmarks, size), sample.landmarks, size, turn, zoom, offset)
+            matrix, away = misplace(rng, matrix, size)
+            offset = offset + away
+        matrix, points = place(rng, matrix, sample.landmarks, size, turn, zoom, offset)
         picture = self.paste(rng, sample, matrix, size, size, None)
         weights = sample.weights
         if rng.random() < 0.5:
@@ -443,6 +472,25 @@ class FaceData:
             canvas = np.repeat(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
         canvas = degrade(rng, recolour(rng, canvas, grey=False))
         return canvas, np.array(faces).reshape(-1, 5, 2)
+
+
+def misplace(rng: Generator, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spoil a transform into a crop: beside the face, a part of it, a speck of it, or lying on its side."""
+    kind = rng.integers(0, 4)
+    away, direction = np.zeros(2), rng.uniform(0, 2 * np.pi)
+    linear = np.eye(2)
+    if kind == 0:
+        away = rng.uniform(0.55, 1.2) * size * np.array([np.cos(direction), np.sin(direction)])
+    elif kind == 1:
+        linear = linear * rng.uniform(2.0, 4.0)
+        away = rng.uniform(0, 0.8) * size * np.array([np.cos(direction), np.sin(direction)])
+    elif kind == 2:
+        linear = linear * rng.uniform(0.2, 0.42)
+    else:
+        angle = rng.choice([-1, 1]) * np.radians(rng.uniform(80, 180))
+        linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = np.array([(size - 1) / 2, (size - 1) / 2])
+    return np.hstack([linear @ matrix[:, :2], (linear @ (matrix[:, 2] - centre) + centre)[:, None]]), away
 
 
 def place(

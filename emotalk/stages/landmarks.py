@@ -172,7 +172,7 @@ class LandmarksStage:
         weights = batch["weights"] * self.importance  # (B, 68)
         total = weights.sum().clamp_min(1.0)
         error = (output.points - batch["points"]).abs() / unit  # (B, 68, 2)
-        wing = torch.log1p(error / 0.02).mean(-1)
+        wing = (torch.log1p(error / 0.02) + error).mean(-1)  # steep near 0, and never flat far away
         gap = pair_vectors(output.points) - pair_vectors(batch["points"])  # (B, pairs, 2)
         pair_weights = batch["weights"][:, PAIRS[:, 0]] * batch["weights"][:, PAIRS[:, 1]]
         gap_error = torch.log1p(gap.abs() / unit / 0.02).mean(-1)
@@ -180,7 +180,7 @@ class LandmarksStage:
         return {
             "points": (wing * weights).sum() / total,
             "gaps": (gap_error * pair_weights).sum() / pair_weights.sum().clamp_min(1.0),
-            "maps": 0.05 * (maps * weights).sum() / total,
+            "maps": 0.2 * (maps * weights).sum() / total,
             "face": 0.2 * F.binary_cross_entropy_with_logits(output.face, batch["faces"]),
         }
 
