@@ -76,7 +76,9 @@ def check_intensity(intensity: float) -> float:
         ConfigError: if it does not.
     """
     if not math.isfinite(intensity) or not 0.0 <= intensity <= MAX_INTENSITY:
-        raise ConfigError(f"intensity is {intensity:g}; it must be between 0 (neutral) and {MAX_INTENSITY:g} (strongest)")
+        raise ConfigError(
+            f"intensity is {intensity:g}; it must be between 0 (neutral) and {MAX_INTENSITY:g} (strongest)"
+        )
     return float(intensity)
 
 

@@ -101,7 +101,9 @@ def invert_transform(matrix: np.ndarray) -> np.ndarray:
     return np.hstack([inverse, -(inverse @ matrix[:, 2])[:, None]])
 
 
-def draw_curves(points: np.ndarray, height: int, width: int, curves: tuple[tuple[slice, bool], ...] = CURVES) -> np.ndarray:
+def draw_curves(
+    points: np.ndarray, height: int, width: int, curves: tuple[tuple[slice, bool], ...] = CURVES
+) -> np.ndarray:
     """Draw landmark curves as one thin anti-aliased line image: the heatmap of the networks.
 
     Shape:
