@@ -23,7 +23,7 @@ AT_REST = 1e-3  # grid pixels of flow, share of gain and mask: nothing smaller c
 MASK_FLOOR = 0.02  # a sigmoid never reaches 0: masks below this paint nothing, so skin stays the photograph's own
 MAX_UPSAMPLING = 8
 CARRY_STEPS = 30
-LIP_ANCHOR = 0.25  # share of the lip's thickness that an inner lip point moves into the lip before it is carried
+LIP_ANCHOR = 0.2  # share of the lip's thickness that an inner lip point moves into the lip before it is carried
 LIP_SEARCH = (8.0, 20.0, 40.0)  # canonical crop pixels outwards at which the search for a lip point begins, too
 OUTER_OF_INNER = np.array([0, 2, 3, 4, 6, 8, 9, 10])  # within the outer lip: the point beside each inner one
 

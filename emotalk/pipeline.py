@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +180,7 @@ class Pipeline:
         self._finder: FaceFinder | None = None
         check_source(weights)
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """The device that the networks run on."""
         return resolve_device(self._device_name)
@@ -214,11 +215,11 @@ class Pipeline:
         if sound.waveform.is_silent:
             name = speech if isinstance(speech, str | Path) else "the recording"
             raise AudioError(f"{name} is silent; give a recording of speech")
-        with memory_errors():
+        with memory_errors(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="listen") as pool:
+            moves = pool.submit(self.listen, sound.waveform, fps)  # librosa takes a second to begin: beside the face
             photograph = self.find(picture, face_index, name=name_of(face))
             feeling = self.feel(photograph, condition)
-            moves = self.listen(sound.waveform, fps)
-            wanted = wanted_points(feeling.mouth, moves)
+            wanted = wanted_points(feeling.mouth, moves.result())
         return Result(self, feeling, wanted, float(fps), sound)
 
     def emotional_face(

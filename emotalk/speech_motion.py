@@ -26,7 +26,7 @@ UPPER_OUTER = np.array([18, 19, 20, 21, 22])
 LOWER_OUTER = np.array([28, 27, 26, 25, 24])
 PAIR_OF_OUTER = np.array([0, 0, 1, 2, 2])
 
-CLOSED_GAP = 0.02  # face units; what a landmark detector still sees between lips that touch
+CLOSED_GAP = 0.02  # face units; a landmark detector still sees as much between lips that touch (median of 913 faces)
 AVERAGE_MOUTH_WIDTH = 0.82  # face units; mean of 913 photographs with a relaxed, closed mouth (deviation 0.07)
 MOUTH_SCALE_LIMITS = (0.9, 1.1)
 FULL_OPENING = 0.1  # face units; from this speech opening on, the emotion has its own opening back
@@ -50,13 +50,20 @@ class SpeakingMouth:
 
     @classmethod
     def of(cls, landmarks: np.ndarray, resting: np.ndarray | None = None) -> SpeakingMouth:
-        """From the 68 landmarks of the emotional face; `resting`, those of the photograph, give the mouth's width."""
+        """From the 68 landmarks of the emotional face and of the photograph, both in the canonical crop.
+
+        The photograph's landmarks, by default the same, say how wide the mouth is, and what a closed mouth of this
+        face looks like to the detector if the photograph shows one.
+        """
         points = check_landmarks(landmarks)
-        lower = points[LOWER_FACE]
+        shown = points if resting is None else check_landmarks(resting)
+        lower, lower_shown = points[LOWER_FACE], shown[LOWER_FACE]
         down = mouth_down(lower)
-        width = np.linalg.norm(np.subtract(*(points if resting is None else check_landmarks(resting))[[54, 48]]))
-        scale = float(np.clip(width / FACE_UNIT / AVERAGE_MOUTH_WIDTH, *MOUTH_SCALE_LIMITS))
-        closed = close_lips(lower, down)
+        scale = float(np.linalg.norm(shown[54] - shown[48])) / FACE_UNIT / AVERAGE_MOUTH_WIDTH
+        scale = float(np.clip(scale, *MOUTH_SCALE_LIMITS))
+        seal = np.maximum(lip_gaps(lower_shown, mouth_down(lower_shown)), 0.0)
+        seal = seal if seal.mean() <= CLOSED_GAP * FACE_UNIT else np.zeros_like(seal)
+        closed = close_lips(lower, down, seal)
         return cls(closed=closed, feeling=uncross(lower, down), down=down, scale=scale)
 
 
@@ -82,14 +89,15 @@ def lip_gaps(lower: np.ndarray, down: np.ndarray) -> np.ndarray:
     return (lower[..., LOWER_INNER, :] - lower[..., UPPER_INNER, :]) @ down
 
 
-def close_lips(lower: np.ndarray, down: np.ndarray) -> np.ndarray:
+def close_lips(lower: np.ndarray, down: np.ndarray, seal: np.ndarray) -> np.ndarray:
     """Bring the lips together: both lips move, the chin follows, nothing else of the expression changes.
 
     Shape:
-        lower: (37, 2) canonical crop pixels. returns: (37, 2).
+        lower: (37, 2) canonical crop pixels; seal: (3,) the gaps of lips that touch, as the detector sees them.
+        returns: (37, 2).
     """
     gaps = lip_gaps(lower, down)
-    excess = gaps - np.clip(gaps, 0.0, CLOSED_GAP * FACE_UNIT)  # negative where the lips cross: they are parted
+    excess = gaps - np.clip(gaps, 0.0, seal)  # negative where the lips cross: they are parted
     amount = np.full(LOWER_POINTS, excess.mean())
     amount[UPPER_INNER] = amount[LOWER_INNER] = excess
     amount[UPPER_OUTER] = amount[LOWER_OUTER] = excess[PAIR_OF_OUTER]

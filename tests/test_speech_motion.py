@@ -45,12 +45,19 @@ def test_silence_closes_the_mouth_of_any_emotion(opening: float, roll: float) ->
     assert gaps(points, mouth).max() <= motion.CLOSED_GAP + 1e-9
     assert gaps(points, mouth).min() >= 0
     if opening == 0.3 and roll == 0:
-        assert np.allclose(points[0], face(motion.CLOSED_GAP)[LOWER_FACE], atol=0.5)  # chin and outer lips came along
+        assert np.allclose(points[0], face(0.0)[LOWER_FACE], atol=1e-6)  # chin and outer lips came along
 
 
 def test_a_closed_mouth_at_rest_stays_where_it_is() -> None:
     lower = face(0.01)[LOWER_FACE]
     assert np.allclose(motion.wanted_points(motion.SpeakingMouth.of(face(0.01)), speaking(0.0))[0], lower)
+
+
+def test_closed_lips_lie_as_the_detector_saw_them_in_the_photograph() -> None:
+    """A photograph with closed lips says what closed looks like; one with open lips does not."""
+    for shown, closed in ((0.012, 0.012), (0.2, 0.0)):
+        mouth = motion.SpeakingMouth.of(face(0.4), face(shown))
+        assert gaps(motion.wanted_points(mouth, speaking(0.0)), mouth).mean() == pytest.approx(closed, abs=1e-6)
 
 
 def test_emotion_has_its_opening_back_when_speech_opens_the_mouth() -> None:
@@ -59,7 +66,7 @@ def test_emotion_has_its_opening_back_when_speech_opens_the_mouth() -> None:
     felt = gaps(motion.wanted_points(surprised, speaking(*openings)), surprised).mean(1)
     neutral = gaps(motion.wanted_points(plain, speaking(*openings)), plain).mean(1)
     extra = felt - neutral
-    assert extra[0] == pytest.approx(motion.CLOSED_GAP)
+    assert extra[0] == pytest.approx(0)
     assert extra[-1] == pytest.approx(0.3, abs=0.01)
     assert (np.diff(felt) >= 0).all()
     assert np.diff(felt).max() < 0.01  # smooth: no step anywhere
