@@ -178,7 +178,8 @@ def test_a_click_appears_in_the_middle_of_its_frame(fps: float) -> None:
     window = mfcc_windows(sound, fps)[frame]
     assert window.shape == (CONTEXT, 2 * COEFFICIENTS) and window.dtype == np.float32
     loudness = window[:, 0] - window[:, 0].min()
-    assert (loudness * (np.arange(CONTEXT) + 0.5)).sum() / loudness.sum() == pytest.approx(CONTEXT / 2, abs=1)
+    middle = (loudness * (np.arange(CONTEXT) + 0.5)).sum() / loudness.sum()
+    assert middle == pytest.approx(CONTEXT / 2, abs=0.2 if fps == 25 else 0.7)  # at 25 fps the middle lies on the grid
 
 
 @pytest.mark.parametrize("fps", [0.0, -25.0, float("nan"), 1000.0])
