@@ -90,10 +90,10 @@ def read_clip_names(data: Path) -> set[str]:
     """Names of the talking clips of `data/grid` that are for training.
 
     Raises:
-        InputError: if the list is missing.
+        InputError: if the list or the clips' landmarks are missing.
     """
     split = data / "grid" / "split.csv"
-    if not split.is_file():
+    if not split.is_file() or not (data / "grid" / "landmarks.npz").is_file():
         raise InputError(f"no talking clips in {data}; it must hold grid/split.csv and grid/landmarks.npz")
     with split.open(newline="") as file:
         return {row["clip"] for row in csv.DictReader(file) if row["split"] == "train"}

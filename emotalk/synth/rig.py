@@ -59,7 +59,7 @@ class Rig:
             return cls._reduced(arrays, ranges)
         except FileNotFoundError:
             raise InputError(f"no face rig at {file}; give the folder that holds ict_facekit_light.npz") from None
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{file} is not the light ICT face rig ({error})") from None
 
     @classmethod
