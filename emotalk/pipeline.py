@@ -185,6 +185,11 @@ class Pipeline:
         """The device that the networks run on."""
         return resolve_device(self._device_name)
 
+    @cached_property
+    def half(self) -> bool:
+        """Whether `refinement` computes in bfloat16; the networks that run once are exact."""
+        return self.config.half and half_is_fast(self.device)
+
     def generate(
         self,
         face: str | Path | np.ndarray,
@@ -338,11 +343,9 @@ class Pipeline:
                     frame[face.region.rows, face.region.columns] = face.region.apply(face.picture, edit)
                     yield frame
 
-    def _speak(
-        self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray, half: bool = True
-    ) -> list[compose.NumpyEdit]:
+    def _speak(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[compose.NumpyEdit]:
         lines = compose.stack_lines(wanted, face.window.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)
-        return self._edits(network, face.window[None], face.resting[None], lines, half=half)
+        return self._edits(network, face.window[None], face.resting[None], lines, half=self.half)
 
     def _edits(self, network: nn.Module, *arrays: np.ndarray, half: bool = False) -> list[compose.NumpyEdit]:
         """Run an image network on a batch of arrays; an array of one serves the whole batch."""
@@ -351,7 +354,7 @@ class Pipeline:
         device = self.device
         batch = max(map(len, arrays))
         tensors = [torch.from_numpy(array).to(device).expand(batch, -1, *array.shape[2:]) for array in arrays]
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half and half_is_fast(device)):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             edit: Edit = network(*tensors)
         return compose.numpy_edits(*(part.float().cpu().numpy() for part in edit))
 
@@ -362,10 +365,10 @@ class Pipeline:
             WeightsError: if its weights are missing or damaged.
         """
         if name not in self._networks:
-            import torch
+            from .nets.inference import for_inference
 
-            loaded: Any = load_network(name, self._weights, offline=self._offline, device=self.device)
-            self._networks[name] = loaded.to(memory_format=torch.channels_last)
+            loaded = load_network(name, self._weights, offline=self._offline, device=self.device)
+            self._networks[name] = for_inference(loaded, half=self.half and name == "refinement")
         return self._networks[name]
 
 

@@ -219,7 +219,7 @@ def test_an_interrupted_save_leaves_nothing(pipe: Pipeline, tmp_path: Path) -> N
 
 
 def test_memory_does_not_grow_with_the_length(pipe: Pipeline) -> None:
-    """Frames of a minute are made with the memory of two seconds: nothing keeps them."""
+    """Frames of many seconds are made with the memory of two seconds: nothing keeps them."""
 
     def peak(seconds: int) -> int:
         wanted = np.repeat(np.asarray(face.points[landmarks.LOWER_FACE])[None], seconds * 25, 0)
@@ -236,7 +236,7 @@ def test_memory_does_not_grow_with_the_length(pipe: Pipeline) -> None:
     face = pipe.feel(found, pipeline.wish("happy", 3))
     short = peak(2)
     assert short > small.nbytes
-    assert peak(40) < 1.2 * short + 100_000
+    assert peak(16) < 1.2 * short + 100_000
 
 
 def test_a_reader_that_stops_early_leaves_no_thread(pipe: Pipeline) -> None:
@@ -323,3 +323,30 @@ def test_a_bug_is_not_hidden_as_lack_of_memory(pipe: Pipeline, monkeypatch: pyte
     monkeypatch.setattr(pipe, "_edits", fail)
     with pytest.raises(RuntimeError, match="something else"):
         pipe.emotional_face(photograph())
+
+
+@pytest.mark.parametrize("name", ["neutral2emotion", "refinement"])
+def test_networks_made_faster_say_the_same(name: str) -> None:
+    from emotalk.nets.inference import for_inference
+
+    network = randomise(tiny.network(name), 0, 0.3)
+    for key, buffer in network.named_buffers():
+        if key.endswith(("running_mean", "running_var")):
+            buffer.copy_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(1)) + 0.5)
+    inputs = tiny.inputs(name, 2)
+    with torch.inference_mode():
+        before = network(*inputs)
+        after = for_inference(network, half=False)(*inputs)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
+    for one, other in zip(before, after, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_half_precision_cannot_be_seen(pipe: Pipeline, weights: Path) -> None:
+    exact = Pipeline("cpu", weights=weights, config=PipelineConfig(half=False))
+    assert not exact.half
+    pipe.half = True  # whatever this processor is fast at
+    ours, theirs = (one.generate(photograph(), speech(0.3), emotion="happy").frames() for one in (pipe, exact))
+    apart = np.abs(np.stack(list(ours)).astype(int) - np.stack(list(theirs)))
+    assert apart.max() <= 6
+    assert apart.mean() < 0.1
