@@ -56,7 +56,7 @@ def envelope_gain(magnitude: np.ndarray, stretch: float) -> np.ndarray:
     low = np.minimum(bins.astype(int), len(envelope) - 2)
     part = np.minimum(bins - low, 1.0)[:, None]
     moved = envelope[low] * (1 - part) + envelope[low + 1] * part
-    return np.exp(np.clip(moved - envelope, -6.0, 6.0)).astype(np.float32)  # type: ignore[no-any-return]
+    return np.exp(np.clip(moved - envelope, -6.0, 6.0)).astype(np.float32)
 
 
 def coloured_noise(length: int, generator: np.random.Generator) -> np.ndarray:
@@ -64,23 +64,23 @@ def coloured_noise(length: int, generator: np.random.Generator) -> np.ndarray:
     spectrum = np.fft.rfft(generator.standard_normal(length))
     frequency = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 40.0)
     noise = np.fft.irfft(spectrum * frequency ** -generator.uniform(-0.3, 1.2), length)
-    return (noise / (noise.std() + 1e-9)).astype(np.float32)  # type: ignore[no-any-return]
+    return (noise / (noise.std() + 1e-9)).astype(np.float32)
 
 
 def babble(length: int, voices: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
     """Several people talking at once, unit power; `voices` are recordings to draw from."""
     mix = np.zeros(length, np.float32)
     for _ in range(generator.integers(2, 7)):
-        voice = voices[generator.integers(len(voices))]
+        voice = voices[int(generator.integers(len(voices)))]
         repeated = np.resize(np.roll(voice, generator.integers(len(voice))), length)
         mix += repeated / (repeated.std() + 1e-6) * generator.uniform(0.4, 1.0)
-    return mix / (mix.std() + 1e-9)  # type: ignore[no-any-return]
+    return mix / (mix.std() + 1e-9)
 
 
 def add_noise(waveform: np.ndarray, noise: np.ndarray, ratio: float) -> np.ndarray:
     """Add unit-power `noise`, `ratio` dB below the louder parts of the speech."""
     level = speech_level(waveform)
-    return (waveform + noise * level * 10 ** (-ratio / 20)).astype(np.float32)  # type: ignore[no-any-return]
+    return (waveform + noise * level * 10 ** (-ratio / 20)).astype(np.float32)
 
 
 def speech_level(waveform: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def room(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     response[0] = 1.0
     size = 1 << (len(waveform) + length - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(waveform, size) * np.fft.rfft(response, size), size)[: len(waveform)]
-    return wet.astype(np.float32)  # type: ignore[no-any-return]
+    return wet.astype(np.float32)
 
 
 def equalise(waveform: np.ndarray, generator: np.random.Generator, depth: float = 10.0) -> np.ndarray:
@@ -123,7 +123,7 @@ def shape_spectrum(waveform: np.ndarray, frequencies: np.ndarray, decibels: np.n
     """Filter with zero phase by a gain given at some frequencies and interpolated on a logarithmic axis."""
     axis = np.log(np.maximum(np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE), 1.0))
     gain = 10 ** (np.interp(axis, np.log(frequencies), decibels) / 20)
-    return np.fft.irfft(np.fft.rfft(waveform) * gain, len(waveform)).astype(np.float32)  # type: ignore[no-any-return]
+    return np.fft.irfft(np.fft.rfft(waveform) * gain, len(waveform)).astype(np.float32)
 
 
 def compress(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -162,4 +162,4 @@ def change_channel(
     if happens(0.2):
         waveform = compress(waveform, generator)
     gain = 10 ** (generator.uniform(-30, 0) / 20) / (np.abs(waveform).max() + 1e-6)
-    return (waveform * gain).astype(np.float32)  # type: ignore[no-any-return]
+    return (waveform * gain).astype(np.float32)

@@ -79,7 +79,8 @@ def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
     kernel /= kernel.sum()
     padded = np.concatenate([values[:1].repeat(radius, 0), values, values[-1:].repeat(radius, 0)])
-    return sum(k * padded[i : i + len(values)] for i, k in enumerate(kernel))  # type: ignore[return-value]
+    result: np.ndarray = sum(k * padded[i : i + len(values)] for i, k in enumerate(kernel))  # type: ignore[assignment]
+    return result
 
 
 def resting_motion(landmarks: np.ndarray, silent: np.ndarray) -> np.ndarray:
@@ -107,7 +108,7 @@ def resting_motion(landmarks: np.ndarray, silent: np.ndarray) -> np.ndarray:
     rest = np.stack([np.interp(time, knots, column) for column in shapes.T], 1).reshape(lower.shape)
     motion = (lower - rest) / FACE_UNIT
     mirrored = motion[:, MIRROR] * np.array([-1.0, 1.0])
-    return ((motion + mirrored) / 2).astype(np.float32)  # type: ignore[no-any-return]
+    return ((motion + mirrored) / 2).astype(np.float32)
 
 
 def settle(motion: np.ndarray, talking: np.ndarray, hold: int = 4, fade: int = 5) -> np.ndarray:
@@ -118,7 +119,7 @@ def settle(motion: np.ndarray, talking: np.ndarray, hold: int = 4, fade: int = 5
         return np.zeros_like(motion)
     distance = np.abs(frames[:, None] - spoken).min(1)
     factor = np.clip(1 - (distance - hold) / fade, 0, 1)
-    return (motion * factor[:, None, None]).astype(np.float32)  # type: ignore[no-any-return]
+    return (motion * factor[:, None, None]).astype(np.float32)
 
 
 def shift_frames(motion: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def shift_frames(motion: np.ndarray, position: np.ndarray) -> np.ndarray:
     part = (position - base).reshape(-1, *[1] * (motion.ndim - 1))
     a, b, c, d = (motion[np.clip(base + k, 0, last)] for k in (-1, 0, 1, 2))
     cubic = b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))
-    return cubic.astype(np.float32)  # type: ignore[no-any-return]
+    return cubic.astype(np.float32)
 
 
 def read_grid(folder: Path) -> dict[str, list[Clip]]:
@@ -253,7 +254,7 @@ class Pool:
 def make_item(pools: Sequence[Pool], babblers: Sequence[np.ndarray], generator: np.random.Generator) -> Item:
     """One random utterance: one to three clips in a row, pauses, another voice and tempo, another channel."""
     shares = np.array([pool.share if len(pool.clips) else 0.0 for pool in pools])
-    pool = pools[generator.choice(len(pools), p=shares / shares.sum())]
+    pool = pools[int(generator.choice(len(pools), p=shares / shares.sum()))]
     waveform, motion, weight = join(pool.clips, generator)
     waveform, motion, weight = other_voice(waveform, motion, weight, generator)
     if generator.random() < 0.85:
@@ -279,7 +280,7 @@ def join(clips: Sequence[Clip], generator: np.random.Generator) -> Piece:
         if len(clips[0].words) > 2 and generator.random() < 0.5:
             pieces.append(mixed_words(clips, generator))
         else:
-            clip = clips[generator.integers(len(clips))]
+            clip = clips[int(generator.integers(len(clips)))]
             frames = len(clip.motion)
             first, last = 0, frames
             if clip.words:
@@ -314,7 +315,7 @@ def mixed_words(clips: Sequence[Clip], generator: np.random.Generator) -> Piece:
     """
     pieces: list[Piece] = [pause(generator)]
     for _ in range(generator.integers(2, 6)):
-        clip = clips[generator.integers(len(clips))]
+        clip = clips[int(generator.integers(len(clips)))]
         if not clip.words:
             continue
         first = int(generator.integers(len(clip.words)))

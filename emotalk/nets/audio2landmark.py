@@ -37,7 +37,7 @@ class Audio2Landmark(nn.Module):
         if config.recurrent == "window":
             self.encoder: nn.Module = nn.Identity()
             self.lstm = nn.LSTM(config.features, config.units, config.layers, batch_first=True, dropout=dropout)
-            self.head = nn.Linear(config.units, config.components)
+            self.head: nn.Module = nn.Linear(config.units, config.components)
             return
         blocks: list[nn.Module] = []
         channels, length = config.features, config.context

@@ -128,8 +128,9 @@ def _coefficients(samples: np.ndarray) -> np.ndarray:
 def align(segments: Sequence[Segment], source: np.ndarray, target: np.ndarray, offset: float = 0.0) -> list[Segment]:
     """Carry phoneme times from one recording to another by dynamic time warping of MFCC rows; `offset` is added."""
     hop = AudioConfig().hop_seconds
-    _, path = librosa.sequence.dtw(source.T, target.T, metric="euclidean", step_sizes_sigma=np.array([[1, 1], [1, 2], [2, 1]])) \
-        if 0.55 < len(source) / max(len(target), 1) < 1.8 else librosa.sequence.dtw(source.T, target.T)  # fmt: skip
+    # no more than twice as fast or slow from row to row, where the lengths allow it
+    steps = np.array([[1, 1], [1, 2], [2, 1]]) if 0.55 < len(source) / len(target) < 1.8 else None
+    _, path = librosa.sequence.dtw(source.T, target.T, step_sizes_sigma=steps)
     path = path[::-1]
     rows = np.arange(len(source))
     first = np.array([path[path[:, 0] <= row][-1, 1] for row in rows], float)
@@ -191,9 +192,7 @@ def motion_of(network: VisemeNet, basis: Basis, segments: Sequence[Segment], fra
     upper, lower = [30, 31, 32], [36, 35, 34]
     gap = np.maximum((motion[:, lower, 1] - motion[:, upper, 1]).mean(1), 0) * shut
     lips = np.zeros(LOWER_POINTS, np.float32)
-    lips[
-        [34, 35, 36, 24, 25, 26, 27, 28]
-    ] = -0.75  # lower lip rises three quarters of the gap, the upper falls the rest
+    lips[[34, 35, 36, 24, 25, 26, 27, 28]] = -0.75  # the lower lip rises by three quarters of the gap
     lips[[30, 31, 32, 18, 19, 20, 21, 22]] = 0.25
     motion[..., 1] += lips * gap[:, None]
     return motion

@@ -21,10 +21,12 @@ LIST_END, PHONEME = 0, 7
 RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
 UTF8 = 1
 
-VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Alicia", "Andrea", "Annie",
-            "Denis", "Diogo", "Gene", "Lee", "Mario", "Michael", "Mike", "adam", "anika", "antonio", "belinda", "benjamin",
-            "boris", "david", "ed", "edward", "grandma", "iven", "linda", "marcelo", "max", "pablo", "paul", "quincy", "rob",
-            "shelby", "steph", "travis", "victor")  # fmt: skip
+VARIANTS = (
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Alicia", "Andrea", "Annie", "Denis",
+    "Diogo", "Gene", "Lee", "Mario", "Michael", "Mike", "adam", "anika", "antonio", "belinda", "benjamin", "boris",
+    "david", "ed", "edward", "grandma", "iven", "linda", "marcelo", "max", "pablo", "paul", "quincy", "rob", "shelby",
+    "steph", "travis", "victor",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class _Name(ctypes.Union):
 
 class _Event(ctypes.Structure):
     _fields_ = [
-        ("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int), ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int), ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p), ("id", _Name),
+        ("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int), ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p), ("id", _Name),
     ]  # fmt: skip
 
 
