@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import InputError
 from ..losses import FlowLoss, MaskLoss, ReconstructionLoss
@@ -20,7 +20,7 @@ from ..training import cosine, set_learning_rate
 from .split import is_dev
 
 MOVING = 4.0  # extra weight of pixels that move, per pixel of motion, up to two
-SMOOTH_EMA = 0.998
+AVERAGE_STEPS = 200  # of the running average of the weights; shorter at first, when they change fast
 
 
 class Sample(NamedTuple):
@@ -170,7 +170,7 @@ class EditStage:
         self.learning_rate, self.weights = learning_rate, weights
         self.corpus = corpus
         self.net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(SMOOTH_EMA), use_buffers=True)
+        self.average = AveragedModel(self.net, multi_avg_fn=_running_average, use_buffers=True)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=learning_rate, weight_decay=1e-2)
         self.loss = EditLoss()
         self.train_rows, self.dev_rows = rows_of(corpus, dev=False), rows_of(corpus, dev=True)
@@ -252,6 +252,14 @@ class EditStage:
         columns = [batch.picture, apply_edit(batch.picture, batch.truth), apply_edit(batch.picture, edit)]
         sheet = torch.cat([torch.cat(list(c), dim=-1) for c in columns], dim=-2)
         return to_bytes(sheet.permute(1, 2, 0))
+
+
+@torch.no_grad()
+def _running_average(average: Any, current: Any, count: Tensor | int) -> None:
+    """Exponential average over `AVERAGE_STEPS`, over a third of all steps as long as those are fewer."""
+    keep = 1 - 1 / min(AVERAGE_STEPS, 1 + float(count) / 3)
+    for kept, new in zip(average, current, strict=True):
+        kept.copy_(keep * kept + (1 - keep) * new if kept.is_floating_point() else new)
 
 
 def to_bytes(picture: Tensor) -> np.ndarray:
