@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .nets.edit import Edit
+
+MOST_WORKERS = 8  # cores that make frames; the encoder needs some, too
 
 Sound = tuple[np.ndarray, int]  # samples (n,) or (n, channels), and their rate in Hz
 EmotionWish = str | Emotion | Mapping[Emotion, float]
@@ -324,24 +328,41 @@ class Pipeline:
     def animate(self, face: EmotionalFace, wanted: np.ndarray) -> Iterator[np.ndarray]:
         """Frames of a face whose lower part shall be at `wanted`: `refinement`, once per frame.
 
-        While one batch is laid over the photograph, the network works on the next.
+        Every core works on a batch of its own, from the network to the finished frames. Cores that share one batch
+        wait for each other after every layer, which is slow as soon as anything else runs on the machine.
 
         Shape:
             wanted: (T, 37, 2) canonical crop pixels. yields: (H, W, 3) uint8 RGB, a new array each time.
         """
+        import torch
+
         network = self.network("refinement")
-        batch = self.config.batch
-        starts = range(0, len(wanted), batch)
-        with memory_errors(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="refinement") as pool:
-            coming = pool.submit(self._speak, network, face, wanted[:batch])
-            for start in starts:
-                edits = coming.result()
-                if start + batch < len(wanted):
-                    coming = pool.submit(self._speak, network, face, wanted[start + batch : start + 2 * batch])
-                for edit in edits:
-                    frame = face.picture.copy()
-                    frame[face.region.rows, face.region.columns] = face.region.apply(face.picture, edit)
-                    yield frame
+        size = self.config.batch
+        batches = (wanted[start : start + size] for start in range(0, len(wanted), size))
+        threads = torch.get_num_threads()
+        workers = min(threads, MOST_WORKERS) if self.device.type == "cpu" else 2
+        pool = ThreadPoolExecutor(workers, "frames", initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            with memory_errors():
+                coming = deque(
+                    pool.submit(self._frames, network, face, batch) for batch in islice(batches, workers + 1)
+                )
+                while coming:
+                    frames = coming.popleft().result()
+                    coming.extend(pool.submit(self._frames, network, face, batch) for batch in islice(batches, 1))
+                    yield from frames
+        finally:  # also when the reader stops early
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # it also is the default of threads that come later
+
+    def _frames(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[np.ndarray]:
+        """One batch of frames."""
+        frames = []
+        for edit in self._speak(network, face, wanted):
+            frame = face.picture.copy()
+            frame[face.region.rows, face.region.columns] = face.region.apply(face.picture, edit)
+            frames.append(frame)
+        return frames
 
     def _speak(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[compose.NumpyEdit]:
         lines = compose.stack_lines(wanted, face.window.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)

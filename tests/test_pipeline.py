@@ -245,7 +245,7 @@ def test_a_reader_that_stops_early_leaves_no_thread(pipe: Pipeline) -> None:
     frames: Iterator[np.ndarray] = pipe.generate(photograph(), speech(1.0)).frames()
     next(frames)
     frames.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("refinement")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("frames")]
 
 
 @pytest.mark.parametrize(
