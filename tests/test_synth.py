@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tiny_rig import Person, face_points, frontal, kit, landmarks_of, paint, save_corpus, save_kit
+from tiny_rig import Person, frontal, kit, landmarks_of, paint, save_corpus, save_kit
 
 from emotalk.emotions import EMOTIONS, Emotion, condition_vector
 from emotalk.errors import InputError
@@ -249,6 +249,31 @@ def test_a_pose_is_found_exactly(rig: Rig) -> None:
     np.testing.assert_allclose(pose.depth(rig.neutral), rig.neutral @ turn[2], atol=1e-3)
 
 
+def test_no_other_pose_is_nearer_to_imperfect_points(rig: Rig) -> None:
+    rng = np.random.default_rng(0)
+    turn = Rotation.from_euler("yx", [15, -10], degrees=True).as_matrix()
+    marks = rig.neutral[rig.landmarks].astype(np.float64)
+    points = frontal(9.0, turn).project(rig.neutral)[rig.landmarks] + rng.normal(0, 6, (68, 2))
+    weight = rng.uniform(0.3, 1.5, 68)
+
+    def error(rotation: np.ndarray, scale: float, offset: np.ndarray) -> float:
+        placed = marks @ rotation[:2].T * scale * (1, -1) + offset
+        return float(((placed - points) ** 2 * weight[:, None]).sum())
+
+    pose = solve_pose(marks, points, weight)
+    best = error(pose.rotation, pose.scale, pose.offset)
+    middle = (marks * weight[:, None]).sum(0) / weight.sum()
+    for axis in np.r_[np.eye(3), -np.eye(3)]:
+        rotation = Rotation.from_rotvec(axis * 0.003).as_matrix() @ pose.rotation
+        offset = pose.offset + pose.scale * ((pose.rotation - rotation)[:2] @ middle) * (1, -1)  # about the middle
+        assert error(rotation, pose.scale, offset) > best
+    for scale in (0.998, 1.002):
+        offset = pose.offset + (1 - scale) * pose.scale * (pose.rotation[:2] @ middle) * (1, -1)
+        assert error(pose.rotation, pose.scale * scale, offset) > best
+    for shift in ((0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1)):
+        assert error(pose.rotation, pose.scale, pose.offset + shift) > best
+
+
 def test_the_fit_finds_pose_person_and_expression(rig: Rig) -> None:
     who, shown = np.array([1.0, -1.0, 0.8]), rig.weights({"jawOpen": 0.6, "mouthSmile_L": 0.5, "browInnerUp": 0.7})
     turn = Rotation.from_euler("yx", [10, 5], degrees=True).as_matrix()
@@ -269,7 +294,7 @@ def test_what_is_believed_beforehand_decides_where_points_cannot(rig: Rig) -> No
     points = landmarks_of(rig, Person("", expression={"mouthSmile": 0.4}))
     smile = rig.names.index("mouthSmile_L")
     sure, unsure = fit_rig(rig, points, {"mouthSmile_L": 0.4, "mouthSmile_R": 0.4}), fit_rig(rig, points)
-    assert abs(sure.expression[smile] - 0.4) < abs(unsure.expression[smile] - 0.4)
+    assert abs(sure.expression[smile] - 0.4) < 0.5 * abs(unsure.expression[smile] - 0.4)
 
 
 def test_wrong_landmarks_do_not_fit(rig: Rig) -> None:
@@ -724,7 +749,3 @@ def test_missing_data_ends_in_one_line(data: Path, tmp_path: Path, missing: str,
     assert "\n" not in str(caught.value)
     if "photos" not in missing:
         assert not (tmp_path / "cache").exists()  # nothing is set aside for a corpus that cannot be built
-
-
-def test_the_tiny_face_is_shaped_like_the_template() -> None:
-    np.testing.assert_allclose(face_points()[STABLE] * FACE_UNIT + (128, 96), TEMPLATE, atol=1e-9)

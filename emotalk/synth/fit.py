@@ -116,7 +116,7 @@ def solve_pose(vertices: np.ndarray, points: np.ndarray, weight: np.ndarray) -> 
 
     Source:
         Affine camera by linear least squares, brought to the nearest scaled rotation by SVD (as in Kemelmacher-
-        Shlizerman and Basri, PAMI 2011, eq. 14), then two Gauss-Newton steps.
+        Shlizerman and Basri, PAMI 2011, eq. 14), then Gauss-Newton steps.
     """
     w = (weight / weight.sum())[:, None]
     middle, centre = (vertices * w).sum(0), (points * w).sum(0)
