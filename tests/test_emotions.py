@@ -12,9 +12,11 @@ from emotalk.emotions import (
     EMOTIONS,
     SYNONYMS,
     Emotion,
+    Wish,
     check_intensity,
     condition_vector,
     parse_emotion,
+    parse_wish,
 )
 from emotalk.errors import ConfigError
 
@@ -99,3 +101,40 @@ def test_a_blend_depends_on_shares_only(blend: dict[Emotion, float], intensity: 
 def test_a_blend_without_weight_is_refused(blend: dict[Emotion, float]) -> None:
     with pytest.raises(ConfigError, match="weight"):
         condition_vector(blend, 1)
+
+
+@pytest.mark.parametrize("text", ["happy=0.6,surprised=0.4", " Happy = 0.6 ; surprise=.4", "joy=3+surprised=2"])
+def test_a_blend_is_read_and_normalised(text: str) -> None:
+    wish = parse_wish(text)
+    assert wish.weights == pytest.approx({Emotion.HAPPY: 0.6, Emotion.SURPRISED: 0.4})
+    assert wish.was_normalised is ("3" in text)
+    assert wish.emotion is None
+    assert (wish.name, wish.text) == ("happy60-surprised40", "happy=0.6,surprised=0.4")
+    assert parse_wish(wish.text) == Wish(wish.weights)
+
+
+def test_one_emotion_is_a_wish() -> None:
+    assert parse_wish("joy") == Wish({Emotion.HAPPY: 1.0})
+    assert parse_wish("joy=2") == Wish({Emotion.HAPPY: 1.0}, 2.0)
+    assert parse_wish("sad=1,happy=0").emotion is Emotion.SAD
+    assert parse_wish("sad").text == parse_wish("sad").name == "sad"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("happy=0.6,hapy=0.4", "did you mean happy"),
+        ("happy=0.6,sad", "'sad' has no weight"),
+        ("happy=much,sad=1", "weight of happy is 'much'"),
+        ("happy=-1,sad=1", "weight of happy is -1"),
+        ("happy=nan", "weight of happy is nan"),
+        ("happy=0,sad=0", "all zero"),
+        ("happy=1,joy=1", "names happy twice"),
+        ("happy=1,", "unknown emotion ''"),
+        ("", "unknown emotion ''"),
+    ],
+)
+def test_bad_blends_are_one_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_wish(text)
+    assert "\n" not in str(caught.value)
