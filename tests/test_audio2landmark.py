@@ -33,6 +33,7 @@ from emotalk.stages.audio2landmark import (
 )
 
 TINY = Audio2LandmarkConfig(components=4, channels=(8, 8), embedding=12, units=10, dropout=0.0)
+STAGE = Audio2LandmarkStageConfig(net=TINY, items=8, batch=4, frames=40, average=0.9, learning_rate=1e-2)
 PAPER = Audio2LandmarkConfig(recurrent="window", layers=3, units=60, dropout=0.0)
 
 
@@ -226,19 +227,20 @@ def chirping_clip(name: str, seed: int) -> Clip:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A prepared corpus and eight augmented utterances, made once."""
-    folder = tmp_path_factory.mktemp("speech")
+    parent = tmp_path_factory.mktemp("speech")
+    folder = parent / stage_module.recipe(STAGE, 0)
+    folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage_module, "SHARD", 8)
         patch.setattr(stage_module.os, "nice", lambda increment: 0)  # only the process that makes items steps back
         for kind, count in (("train", 4), ("dev", 2), ("transcribed", 0), ("synthetic", 0), ("unread", 0)):
             save_clips(folder / f"{kind}.npz", [chirping_clip(f"{kind}{i}", i) for i in range(count)])
         stage_module.make_shards(folder, 0, 1, (1.0, 0.0, 0.0))
-        yield folder
+        yield parent
 
 
 def tiny_stage(cache: Path) -> Audio2LandmarkStage:
-    config = Audio2LandmarkStageConfig(net=TINY, items=8, batch=4, frames=40, average=0.9, learning_rate=1e-2)
-    return Audio2LandmarkStage(Path("nowhere"), config, cache=cache)
+    return Audio2LandmarkStage(Path("nowhere"), STAGE, cache=cache)
 
 
 def test_stage_learns_and_its_average_follows(cache: Path) -> None:

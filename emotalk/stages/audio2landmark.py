@@ -90,7 +90,8 @@ def width_of(motion: Tensor) -> Tensor:
 class Audio2LandmarkStage:
     """Trains `audio2landmark` on a folder laid out like GRID with landmarks (`grid/` inside `data`, or `data` itself).
 
-    Augmented utterances are made by a second process and kept in `cache`; item `i` is a function of (seed, i).
+    Augmented utterances are made by a second process and kept in a folder of `cache`; item `i` is a function of
+    (seed, i). Recordings with transcripts are `speech/ljspeech` inside `data`; they are optional.
     """
 
     name = "audio2landmark"
@@ -109,7 +110,8 @@ class Audio2LandmarkStage:
         if cache is None:
             cache = Path(tempfile.mkdtemp(prefix="emotalk-speech-"))
             weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
-        self.cache = cache
+        self.shares = (self.config.filmed, self.config.transcribed, self.config.synthetic)
+        cache = self.cache = cache / recipe(self.config, seed)
         prepare_corpus(Path(data), cache, self.config.sentences if self.config.synthetic > 0 else 0, seed)
         self.dev = load_clips(cache / "dev.npz")
         train = load_clips(cache / "train.npz")
@@ -135,7 +137,6 @@ class Audio2LandmarkStage:
         self.point_weight[:17] = JAW_WEIGHT
         self.point_weight = self.point_weight.to(self.device)
         self.maker: multiprocessing.process.BaseProcess | None = None
-        self.shares = (self.config.filmed, self.config.transcribed, self.config.synthetic)
         self._trials: list[tuple[Clip, Tensor, Tensor]] | None = None
 
     def state(self) -> Mapping[str, Stateful]:
@@ -398,6 +399,12 @@ def best_lag(opening: np.ndarray, wanted: np.ndarray, reach: int = 5) -> int:
         np.corrcoef(opening[reach + lag : len(opening) - reach + lag], middle)[0, 1] for lag in range(-reach, reach + 1)
     ]
     return int(np.argmax(scores)) - reach
+
+
+def recipe(config: Audio2LandmarkStageConfig, seed: int) -> str:
+    """Name of the folder for all that is prepared in one way."""
+    shares = "-".join(f"{share:g}" for share in (config.filmed, config.transcribed, config.synthetic))
+    return f"speech-{shares}-{config.sentences}-{seed}"
 
 
 def prepare_corpus(data: Path, cache: Path, sentences: int, seed: int) -> None:
