@@ -22,6 +22,7 @@ from .landmarks import (
 AT_REST = 1e-3  # grid pixels of flow, share of gain and mask: nothing smaller can be seen
 MASK_FLOOR = 0.02  # a sigmoid never reaches 0: masks below this paint nothing, so skin stays the photograph's own
 MAX_UPSAMPLING = 8
+STRIP_PIXELS = 1 << 18
 CARRY_STEPS = 30
 LIP_ANCHOR = 0.2  # share of the lip's thickness that an inner lip point moves into the lip before it is carried
 LIP_SEARCH = (8.0, 20.0, 40.0)  # canonical crop pixels outwards at which the search for a lip point begins, too
@@ -118,7 +119,8 @@ class Region:
         self.weight = feather(size, margins)
         self._low = low.astype(np.float64)
         self._to_photograph = np.linalg.inv(transform[:, :2]).astype(np.float32)  # turns grid motion into photo motion
-        self._scale = 1.0 / float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))  # photograph pixels per grid pixel
+        scale = 1.0 / float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))  # photograph pixels per grid pixel
+        self._density = int(np.clip(np.ceil(scale / 1.5), 1, MAX_UPSAMPLING))
         self._x = np.arange(low[0], high[0], dtype=np.float32)
         self._y = np.arange(low[1], high[1], dtype=np.float32)[:, None]
 
@@ -126,6 +128,11 @@ class Region:
     def empty(self) -> bool:
         """Whether the grid lies outside the photograph."""
         return self.rows.start >= self.rows.stop or self.columns.start >= self.columns.stop
+
+    @property
+    def pixels(self) -> int:
+        """Number of photograph pixels in `rows` and `columns`, at least one."""
+        return max(1, (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
 
     def feathered(self, edit: NumpyEdit) -> np.ndarray:
         """The edit's motion, (size, size, 4), faded out towards the border of the grid."""
@@ -141,11 +148,17 @@ class Region:
         out = photograph[self.rows, self.columns].copy()
         motion = self.feathered(edit)
         rows, columns = self._part(cv2.inRange(motion, (-AT_REST,) * 4, (AT_REST,) * 4) == 0)
-        if rows.start < rows.stop and columns.start < columns.stop:  # most of the grid is at rest: work on what moves
-            fine = self._onto_photograph(motion, rows, columns)
-            part = out[rows, columns]
-            part[:] = self._move(photograph, fine, rows, columns, interpolation)
-            self._paint(part, fine[:, :, 3], edit.colour, rows, columns)
+        width = columns.stop - columns.start
+        if not width:
+            return out
+        motion, colour = self._denser(motion), self._denser(edit.colour)
+        height = max(1, STRIP_PIXELS // width)
+        for top in range(rows.start, rows.stop, height):  # in strips: large faces need no more memory than small ones
+            strip = slice(top, min(top + height, rows.stop))
+            fine = self._onto_photograph(motion, strip, columns)
+            part = out[strip, columns]
+            part[:] = self._move(photograph, fine, strip, columns, interpolation)
+            self._paint(part, fine[:, :, 3], colour, strip, columns)
         return out
 
     def _part(self, used: np.ndarray) -> tuple[slice, slice]:
@@ -184,19 +197,22 @@ class Region:
         paint = cv2.multiply(painted, cv2.merge([weight, weight, weight]), dtype=cv2.CV_8U)
         part[down, across] = cv2.add(part[down, across], paint)
 
-    def _onto_photograph(self, planes: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """Upsample grid planes (size, size, C) to a part of the region; 0 outside the grid.
+    def _denser(self, planes: np.ndarray) -> np.ndarray:
+        """Upsample grid planes (size, size, C) by a whole number, cubic: what is left to do may be linear.
 
-        Cubic in two steps, which costs a third of a cubic warp: first to a multiple of the grid, then linear.
+        Both steps together cost a third of one cubic warp.
         """
-        k = int(np.clip(np.ceil(self._scale / 1.5), 1, MAX_UPSAMPLING))
-        if k > 1:
-            planes = cv2.resize(planes, None, fx=k, fy=k, interpolation=cv2.INTER_CUBIC)
+        k = self._density
+        return planes if k == 1 else cv2.resize(planes, None, fx=k, fy=k, interpolation=cv2.INTER_CUBIC)
+
+    def _onto_photograph(self, denser: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+        """Bring planes that `_denser` made onto a part of the region; 0 outside the grid."""
+        k = self._density
         matrix = self.transform * k
         matrix[:, 2] += (k - 1) / 2  # centre of a k x k block
         matrix[:, 2] += matrix[:, :2] @ (self._low + np.array([columns.start, rows.start]))
         return cv2.warpAffine(
-            planes,
+            denser,
             matrix,
             (columns.stop - columns.start, rows.stop - rows.start),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

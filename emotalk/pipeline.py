@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .nets.edit import Edit
 
+MOST_PIXELS = 1 << 24  # of a batch of frames: memory is bounded for large faces, too
 MOST_WORKERS = 8  # cores that make frames; the encoder needs some, too
 
 Sound = tuple[np.ndarray, int]  # samples (n,) or (n, channels), and their rate in Hz
@@ -328,7 +329,7 @@ class Pipeline:
     def animate(self, face: EmotionalFace, wanted: np.ndarray) -> Iterator[np.ndarray]:
         """Frames of a face whose lower part shall be at `wanted`: `refinement`, once per frame.
 
-        Every core works on a batch of its own, from the network to the finished frames. Cores that share one batch
+        Every core works on a batch of its own, from the network to the finished pixels. Cores that share one batch
         wait for each other after every layer, which is slow as soon as anything else runs on the machine.
 
         Shape:
@@ -337,7 +338,7 @@ class Pipeline:
         import torch
 
         network = self.network("refinement")
-        size = self.config.batch
+        size = max(1, min(self.config.batch, MOST_PIXELS // face.region.pixels))
         batches = (wanted[start : start + size] for start in range(0, len(wanted), size))
         threads = torch.get_num_threads()
         workers = min(threads, MOST_WORKERS) if self.device.type == "cpu" else 2
@@ -345,24 +346,22 @@ class Pipeline:
         try:
             with memory_errors():
                 coming = deque(
-                    pool.submit(self._frames, network, face, batch) for batch in islice(batches, workers + 1)
+                    pool.submit(self._rectangles, network, face, batch) for batch in islice(batches, workers + 1)
                 )
                 while coming:
-                    frames = coming.popleft().result()
-                    coming.extend(pool.submit(self._frames, network, face, batch) for batch in islice(batches, 1))
-                    yield from frames
+                    rectangles = coming.popleft().result()
+                    coming.extend(pool.submit(self._rectangles, network, face, batch) for batch in islice(batches, 1))
+                    for rectangle in rectangles:
+                        frame = face.picture.copy()
+                        frame[face.region.rows, face.region.columns] = rectangle
+                        yield frame
         finally:  # also when the reader stops early
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # it also is the default of threads that come later
 
-    def _frames(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[np.ndarray]:
-        """One batch of frames."""
-        frames = []
-        for edit in self._speak(network, face, wanted):
-            frame = face.picture.copy()
-            frame[face.region.rows, face.region.columns] = face.region.apply(face.picture, edit)
-            frames.append(frame)
-        return frames
+    def _rectangles(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[np.ndarray]:
+        """What changes, for one batch of frames."""
+        return [face.region.apply(face.picture, edit) for edit in self._speak(network, face, wanted)]
 
     def _speak(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[compose.NumpyEdit]:
         lines = compose.stack_lines(wanted, face.window.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)

@@ -106,6 +106,15 @@ def test_faces_cut_by_the_border_of_the_picture(centre: tuple[float, float]) -> 
     assert region.empty == (centre == (500.0, 500.0))
 
 
+def test_strips_join_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    photograph = texture(300, 300)
+    region = compose.Region(300, 300, similarity(0.4, 25, (150, 150), 64), 64, MARGINS)
+    edit = constant_edit(64, (2, -3), gain=0.8, mask=0.3)
+    whole = region.apply(photograph, edit)
+    monkeypatch.setattr(compose, "STRIP_PIXELS", 1000)
+    assert np.abs(region.apply(photograph, edit).astype(int) - whole).max() <= 1  # coordinates round differently
+
+
 def test_detail_of_a_large_photograph_survives() -> None:
     """What is upsampled is the motion: fine texture stays as sharp as it was."""
     photograph = np.random.default_rng(1).integers(60, 200, (640, 640, 3)).astype(np.uint8)
