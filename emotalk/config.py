@@ -263,3 +263,29 @@ class PipelineConfig:
             margins = getattr(self, name)
             if len(margins) != 4 or not min(margins) >= 1:
                 raise ConfigError(f"pipeline.{name} is {list(margins)}; give four numbers of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareConfig:
+    """How recordings become training data; a prepared corpus remembers these and takes no clips made otherwise."""
+
+    fps: float = 25.0  # frames per second of the prepared clips, whatever the recording has
+    size: int = 256  # pixels, side of the aligned crops
+    quality: int = 90  # of the crops as JPEG, 1 to 100
+    most_missing: float = 0.1  # share of frames that may show no face
+    most_difference: float = 0.3  # seconds between the end of the sound and the end of the picture
+    longest: float = 600.0  # seconds of one clip
+    silent: bool = False  # whether clips without sound are taken
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps <= 120:
+            raise ConfigError(f"fps is {self.fps:g}; it must be between 1 and 120")
+        if not 32 <= self.size <= 2048:
+            raise ConfigError(f"size is {self.size}; it must be between 32 and 2048")
+        if not 1 <= self.quality <= 100:
+            raise ConfigError(f"quality is {self.quality}; it must be between 1 and 100")
+        if not 0 <= self.most_missing < 1:
+            raise ConfigError(f"most_missing is {self.most_missing:g}; it must be at least 0 and below 1")
+        for name in ("most_difference", "longest"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name):g}; it must be above 0")

@@ -557,7 +557,7 @@ def missing(scanned: Scan) -> list[str]:
     if scanned.corpus == "mead":
         for actor in sorted(views):
             for view in sorted(views[actor]):
-                for emotion in emotions[actor]:
+                for emotion in (e for e in EMOTIONS if e in emotions[actor]):
                     full = 40 if emotion is Emotion.NEUTRAL else 30
                     for level in ("1",) if emotion is Emotion.NEUTRAL else ("1", "2", "3"):
                         count = cells[actor, view, emotion, level]

@@ -12,6 +12,7 @@ from ..device import is_out_of_memory
 from ..errors import DeviceError, EmotalkError
 from .generate import generate
 from .output import report, show
+from .prepare import prepare
 from .train import train
 
 INTERRUPTED = 130
@@ -62,6 +63,7 @@ def emotalk(
 
 
 app.command()(generate)
+app.command()(prepare)
 app.add_typer(train, name="train")
 
 
