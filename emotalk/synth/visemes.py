@@ -76,6 +76,44 @@ TEXTS: Mapping[str, Sequence[str]] = {
 }  # one or more sentences per language, for the sounds they hold; numbers are added to each
 
 
+# Syllables of words that do not exist: real sentences are too few, and a network would learn their words by heart.
+ONSETS = (
+    *"bpmfvwtdnlszrkghj",
+    *"bpmfvw",
+    "",
+    "sh",
+    "ch",
+    "th",
+    "br",
+    "pl",
+    "fl",
+    "st",
+    "tr",
+    "kr",
+    "sp",
+    "bl",
+    "dr",
+    "sm",
+)
+NUCLEI = (*"aeiou", *"aeiou", "ee", "oo", "ai", "ou", "ei", "ar", "or", "oa")
+CODAS = ("", "", "", *"nmtslpkrbf", "sh", "nt", "st", "mp", "lf")
+OTHER_SCRIPTS = ("ru", "ja", "el")
+
+
+def invented_words(count: int, generator: np.random.Generator) -> list[str]:
+    """Pronounceable words that no dictionary holds; each language reads them its own way."""
+
+    def pick(parts: Sequence[str]) -> str:
+        return parts[int(generator.integers(len(parts)))]
+
+    return [
+        "".join(
+            pick(ONSETS) + pick(NUCLEI) + pick(CODAS) for _ in range(generator.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
+        )
+        for _ in range(count)
+    ]
+
+
 class VisemeNet(nn.Module):
     """Phoneme features around a frame -> PCA coefficients."""
 
@@ -204,11 +242,14 @@ def synthetic_clip(network: VisemeNet, basis: Basis, generator: np.random.Genera
     shares = np.array([6.0 if name in ("en", "gmw/en-US") else 1.0 + len(TEXTS[name]) / 2 for name in languages])
     language = str(generator.choice(languages, p=shares / shares.sum()))
     sentences = TEXTS[language]
+    invented = language not in OTHER_SCRIPTS and generator.random() < 0.65
     words = " ".join(sentences[i] for i in generator.integers(0, len(sentences), 2)).split()
     if generator.random() < 0.5:
         words = [words[i] for i in generator.permutation(len(words))]
     first = int(generator.integers(0, max(1, len(words) - 8)))
     words = words[first : first + int(generator.integers(5, 12))]
+    if invented:
+        words = invented_words(len(words), generator)
     if generator.random() < 0.4:
         words.insert(int(generator.integers(0, len(words) + 1)), str(generator.integers(1, 100_000)))
     samples, rate, segments = speak(
