@@ -57,6 +57,27 @@ def numpy_edits(flow: np.ndarray, gain: np.ndarray, mask: np.ndarray, colour: np
     return [NumpyEdit(*parts) for parts in zip(motion, paint, strict=True)]
 
 
+def mix_edits(edits: Sequence[NumpyEdit], shares: Sequence[float | np.ndarray]) -> NumpyEdit:
+    """An edit between others: motion, shading and masks are averaged, and colours as far as they are painted.
+
+    Args:
+        edits: at least one, of one size.
+        shares: of each, a number or (H, W); they sum to 1. The only edit, or one of share 1, comes back as it is.
+    """
+    used = [(edit, np.float32(share)) for edit, share in zip(edits, shares, strict=True) if np.any(share)]
+    if len(used) == 1 and np.all(used[0][1] == 1):
+        return used[0][0]
+    motion = np.zeros_like(edits[0].motion)
+    paint, painted = np.zeros(edits[0].colour.shape, np.float32), np.zeros(motion.shape[:2], np.float32)
+    for edit, share in used:
+        motion += edit.motion * (share[..., None] if share.ndim else share)
+        mask = edit.motion[..., 3] * share
+        painted += mask
+        paint += edit.colour * mask[..., None]
+    colour = np.divide(paint, painted[..., None], out=paint, where=painted[..., None] > 0)
+    return NumpyEdit(motion, np.rint(colour).astype(np.uint8))
+
+
 def grid_transform(crop: np.ndarray, size: int, window: tuple[int, int, int] = (0, 0, CROP_SIZE)) -> np.ndarray:
     """From picture pixels to the pixels of a network grid that covers a window of the canonical crop.
 
@@ -147,21 +168,34 @@ class Region:
         """
         out = photograph[self.rows, self.columns].copy()
         motion = self.feathered(edit)
-        rows, columns = self._part(cv2.inRange(motion, (-AT_REST,) * 4, (AT_REST,) * 4) == 0)
-        width = columns.stop - columns.start
-        if not width:
-            return out
-        motion, colour = self._denser(motion), self._denser(edit.colour)
-        height = max(1, STRIP_PIXELS // width)
-        for top in range(rows.start, rows.stop, height):  # in strips: large faces need no more memory than small ones
-            strip = slice(top, min(top + height, rows.stop))
-            fine = self._onto_photograph(motion, strip, columns)
-            part = out[strip, columns]
-            part[:] = self._move(photograph, fine, strip, columns, interpolation)
-            self._paint(part, fine[:, :, 3], colour, strip, columns)
+        rows, columns = self.part(cv2.inRange(motion, (-AT_REST,) * 4, (AT_REST,) * 4) == 0)
+        if columns.start < columns.stop:  # most of the grid is at rest: work on what moves
+            out[rows, columns] = self.edited(photograph, edit, rows, columns, interpolation)
         return out
 
-    def _part(self, used: np.ndarray) -> tuple[slice, slice]:
+    def edited(
+        self, photograph: np.ndarray, edit: NumpyEdit, rows: slice, columns: slice, interpolation: int = cv2.INTER_CUBIC
+    ) -> np.ndarray:
+        """A part of the photograph, edited.
+
+        Args:
+            rows, columns: counted from the region's own corner, see `part`.
+
+        Shape:
+            photograph: (H, W, 3) uint8. returns: (rows, columns, 3) uint8.
+        """
+        motion, colour = self._denser(self.feathered(edit)), self._denser(edit.colour)
+        out = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), np.uint8)
+        height = max(1, STRIP_PIXELS // max(1, out.shape[1]))
+        for top in range(0, len(out), height):  # in strips: large faces need no more memory than small ones
+            strip = slice(rows.start + top, min(rows.start + top + height, rows.stop))
+            fine = self._onto_photograph(motion, strip, columns)
+            part = self._move(photograph, fine, strip, columns, interpolation)
+            self._paint(part, fine[:, :, 3], colour, strip, columns)
+            out[top : top + height] = part
+        return out
+
+    def part(self, used: np.ndarray) -> tuple[slice, slice]:
         """Rows and columns, counted from the region's own corner, that hold every used grid pixel; maybe none."""
         x0, y0, width, height = cv2.boundingRect(used.astype(np.uint8))
         if not width:

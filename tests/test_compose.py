@@ -163,3 +163,47 @@ def test_numpy_edits_close_masks_that_are_nearly_shut() -> None:
     assert edits[0].motion[..., 3].max() == 0
     assert edits[0].motion[..., :2].min() == 1
     assert np.allclose(edits[0].colour, 128)
+
+
+def random_edit(size: int, seed: int) -> compose.NumpyEdit:
+    rng = np.random.default_rng(seed)
+    motion = rng.normal(size=(size, size, 4)).astype(np.float32)
+    motion[..., 3] = rng.random((size, size))
+    return compose.NumpyEdit(motion, rng.integers(0, 256, (size, size, 3)).astype(np.uint8))
+
+
+def test_mixed_edits_lie_between() -> None:
+    a, b = random_edit(16, 0), random_edit(16, 1)
+    assert compose.mix_edits([a], [1.0]) is a
+    assert compose.mix_edits([a, b], [0.0, 1.0]) is b
+    half = compose.mix_edits([a, b], [0.5, 0.5])
+    np.testing.assert_allclose(half.motion, (a.motion + b.motion) / 2, atol=1e-6)
+    by_mask = a.motion[..., 3:] * a.colour + b.motion[..., 3:] * b.colour
+    assert np.abs(half.colour - by_mask / (a.motion[..., 3:] + b.motion[..., 3:])).max() <= 0.51
+    share = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (16, 1))
+    across = compose.mix_edits([a, b], [1 - share, share])
+    np.testing.assert_array_equal(across.motion[:, 0], a.motion[:, 0])
+    np.testing.assert_array_equal(across.motion[:, -1], b.motion[:, -1])
+    np.testing.assert_array_equal(across.colour[:, 0], a.colour[:, 0])
+
+
+def test_what_is_not_painted_colours_nothing() -> None:
+    painted, clear = constant_edit(8, mask=1), constant_edit(8)
+    clear.colour[:] = 0  # what a network says where its mask is 0 means nothing
+    mixed = compose.mix_edits([painted, clear], [0.25, 0.75])
+    assert (mixed.colour == 255).all()
+    assert np.allclose(mixed.motion[..., 3], 0.25)
+    assert (compose.mix_edits([clear, clear], [0.5, 0.5]).colour == 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.15, 1.0])
+def test_a_part_of_the_region_is_that_part_of_the_whole(scale: float) -> None:
+    photograph = texture(300, 400)
+    region = compose.Region(300, 400, similarity(scale, 17, (210, 140), 64), 64, MARGINS)
+    edit = constant_edit(64, (2, 1), gain=0.8, mask=0.3)
+    whole = region.apply(photograph, edit)
+    used = np.zeros((64, 64), bool)
+    used[24:40, 20:50] = True
+    rows, columns = region.part(used)
+    assert 0 < (rows.stop - rows.start) * (columns.stop - columns.start) < region.pixels / 2
+    np.testing.assert_array_equal(region.edited(photograph, edit, rows, columns), whole[rows, columns])
