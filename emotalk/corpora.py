@@ -85,6 +85,7 @@ REASONS: Mapping[str, str] = {
     "no face": "no face in too many frames",
     "small face": "face of too few pixels",
     "two faces": "more than one person",
+    "rig": "portrait that the face rig does not fit",
     "crash": "stopped the program that read it",
 }
 
@@ -534,8 +535,10 @@ def counts(clips: Iterable[Clip]) -> dict[tuple[str, str, str], int]:
 
 def missing(scanned: Scan) -> list[str]:
     """What a complete corpus of this kind has and this one has not, one line each."""
-    lines = []
-    layout = LAYOUTS[scanned.corpus]
+    lines: list[str] = []
+    layout = LAYOUTS.get(scanned.corpus)
+    if layout is None:  # puppets lack nothing
+        return lines
     views: dict[str, set[str]] = defaultdict(set)
     emotions: dict[str, set[Emotion]] = defaultdict(set)
     cells: Counter[tuple[str, str, Emotion, str]] = Counter()
@@ -572,7 +575,7 @@ def missing(scanned: Scan) -> list[str]:
 class SplitRule:
     """How clips are shared out: by MEAD's list, by person, or by sentence."""
 
-    kind: str = "auto"  # "mead", "identity" or "fraction"; "auto" is "mead" for MEAD, else "fraction"
+    kind: str = "auto"  # "mead", "identity" or "fraction"; "auto": MEAD's own, people for puppets, else "fraction"
     test_actors: tuple[str, ...] = ()  # for "identity"; EAT's four for MEAD, else chosen by the seed
     test_fraction: float = 0.1
     dev_fraction: float = 0.05  # of the clips, out of what is not for the test
@@ -589,6 +592,10 @@ class SplitRule:
         if self.test_actors and self.kind != "identity":
             raise ConfigError("test actors are given; that needs the split identity")
 
+    def kind_for(self, corpus: str) -> str:
+        """What "auto" means for a corpus."""
+        return {"mead": "mead", "puppet": "identity"}.get(corpus, "fraction") if self.kind == "auto" else self.kind
+
 
 def split_clips(clips: Sequence[Clip], rule: SplitRule) -> dict[str, str]:
     """train, dev or test for each clip by name.
@@ -600,10 +607,8 @@ def split_clips(clips: Sequence[Clip], rule: SplitRule) -> dict[str, str]:
     Raises:
         ConfigError: if the rule does not fit the corpus.
     """
-    kind = rule.kind
     corpus = clips[0].corpus if clips else ""
-    if kind == "auto":
-        kind = "mead" if corpus == "mead" else "fraction"
+    kind = rule.kind_for(corpus)
     if kind == "mead" and corpus != "mead":
         raise ConfigError(f"the split mead does not fit {corpus}; use identity or fraction")
     if kind == "identity":

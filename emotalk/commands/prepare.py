@@ -22,13 +22,13 @@ from .output import note, show
 if TYPE_CHECKING:
     from ..prepare.run import Progress, Result
 
-WANTED, DATA, SPLIT, WORK = "Which clips", "Prepared clips", "Split", "Work"
+WANTED, DATA, SPLIT, PUPPETS, WORK = "Which clips", "Prepared clips", "Split", "Puppets", "Work"
 DEFAULT = PrepareConfig()
 SHARES = SplitRule()
 
 RootArgument = Annotated[Path | None, typer.Argument(metavar="CORPUS", help="Folder with the recordings.")]
 OutputArgument = Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder for the prepared corpus.")]
-CorpusOption = Annotated[str, typer.Option("--corpus", metavar="NAME", help=f"{', '.join(CORPORA[:-1])}; auto looks.")]
+CorpusOption = Annotated[str, typer.Option("--corpus", metavar="NAME", help=f"{', '.join(CORPORA)}; auto looks.")]
 ActorsOption = Annotated[
     str, typer.Option("--actors", metavar="A,B", help="Only these people.", rich_help_panel=WANTED)
 ]
@@ -71,7 +71,20 @@ TestFractionOption = Annotated[
 DevFractionOption = Annotated[
     float, typer.Option("--dev-fraction", metavar="0..1", help="Share for dev.", rich_help_panel=SPLIT)
 ]
-SplitSeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Of the split.", rich_help_panel=SPLIT)]
+SplitSeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Of the split and of puppets.", rich_help_panel=SPLIT)
+]
+RigOption = Annotated[
+    Path | None, typer.Option("--rig", metavar="PATH", help="The face rig, ict_facekit_light.npz or its folder.",
+                              rich_help_panel=PUPPETS)
+]  # fmt: skip
+SpeechOption = Annotated[
+    Path | None, typer.Option("--speech", metavar="FOLDER", rich_help_panel=PUPPETS,
+                              help="Talking clips with landmarks; without it puppets babble silently.")
+]  # fmt: skip
+TakesOption = Annotated[
+    int, typer.Option("--takes", metavar="N", help="Sentences per portrait.", rich_help_panel=PUPPETS)
+]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", "-j", metavar="N", help="Clips at once; one per processor if not said.",
                              rich_help_panel=WORK)
@@ -80,6 +93,9 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what was recognised and what is missing; write nothing.",
                        rich_help_panel=WORK)
 ]  # fmt: skip
+InspectOption = Annotated[
+    bool, typer.Option("--inspect", help="Make a page to look at of the prepared corpus OUT.", rich_help_panel=WORK)
+]
 
 
 def prepare(
@@ -103,12 +119,24 @@ def prepare(
     test_fraction: TestFractionOption = SHARES.test_fraction,
     dev_fraction: DevFractionOption = SHARES.dev_fraction,
     seed: SplitSeedOption = 0,
+    rig: RigOption = None,
+    speech: SpeechOption = None,
+    takes: TakesOption = 1,
     jobs: JobsOption = None,
     dry_run: DryRunOption = False,
+    inspect: InspectOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn recordings of talking people into training data."""
+    if inspect:
+        if root is None or output is not None or dry_run:
+            raise UsageError("--inspect takes one folder, the prepared corpus")
+        from ..prepare.page import inspect as write_page  # imports cv2
+
+        page = write_page(root)
+        show({"page": str(page)}, str(page), as_json=as_json)
+        return
     if root is None or (output is None and not dry_run):
         raise UsageError("give the folder with the recordings and the folder for the prepared corpus")
     if limit is not None and limit < 1:
@@ -125,7 +153,18 @@ def prepare(
     config = PrepareConfig(
         fps=fps, size=size, quality=quality, most_missing=missing_percent / 100, longest=longest, silent=silent
     )
-    scanned = scan(root, corpus)
+    puppet = None
+    if corpus == "puppet":
+        from ..prepare.puppets import PuppetRule, scan_portraits  # imports cv2 and more
+
+        if rig is None:
+            raise UsageError("puppets need --rig: ict_facekit_light.npz, the light ICT face rig, or its folder")
+        puppet = PuppetRule(rig=str(rig), speech=None if speech is None else str(speech), takes=takes, seed=seed)
+        scanned = scan_portraits(root, puppet)
+    elif rig or speech or takes != 1:
+        raise UsageError("--rig, --speech and --takes belong to --corpus puppet")
+    else:
+        scanned = scan(root, corpus)
     if dry_run:
         facts, text = overview(scanned, wanted, rule)
         show(facts, text, as_json=as_json)
@@ -137,7 +176,8 @@ def prepare(
     note(f"{len(scanned.clips)} clips of a {scanned.corpus} corpus recognised", quiet=quiet)
     with clip_progress(quiet=quiet) as on_clip:
         result = run(
-            scanned, output, wanted=wanted, rule=rule, config=config, landmarks=landmarks.value, jobs=jobs,
+            scanned, output, wanted=wanted, rule=rule, config=config, landmarks=landmarks.value, puppet=puppet,
+            jobs=jobs,
             on_clip=on_clip,
         )  # fmt: skip
     note(summary(result), quiet=quiet)

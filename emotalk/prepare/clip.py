@@ -27,6 +27,7 @@ from ..video import VideoInfo, probe, read_frames
 
 if TYPE_CHECKING:
     from ..face import Face
+    from .puppets import PuppetRule
 
 QUARANTINED = "quarantine"
 SHORTEST = 0.25  # seconds
@@ -52,6 +53,7 @@ class Task:
     output: str  # folder of the prepared corpus
     config: PrepareConfig
     landmarks: str  # "shipped" or "face-alignment", with a hash of the weights; part of the fingerprint
+    puppet: PuppetRule | None = None  # for clips that are drawn
 
     @property
     def file(self) -> str:
@@ -69,6 +71,7 @@ class Task:
             "config": asdict(self.config),
             "landmarks": self.landmarks,
             "clip": asdict(self.clip),
+            "puppet": self.puppet and self.puppet.fingerprint(),
             "bytes": [_size(Path(self.root) / name) for name in (self.clip.video, self.clip.sound) if name],
         }
         text = json.dumps(said, sort_keys=True, default=str)
@@ -100,15 +103,23 @@ def prepare_clip(task: Task, finder: Finder) -> Outcome:
     Raises:
         OutputError: if it cannot be written.
     """
-    output = Path(task.output)
-    file, note = output / task.file, output / task.note
     try:
         arrays, facts = read_clip(task, finder)
     except Unfit as unfit:
         return reject(task, unfit.reason, unfit.detail)
+    return write_clip(task, arrays, facts)
+
+
+def write_clip(task: Task, arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> Outcome:
+    """Write a clip, whole.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    output = Path(task.output)
     facts["fingerprint"] = task.fingerprint()
-    _write_arrays(file, {"about": np.array(json.dumps(facts, sort_keys=True)), **arrays})
-    note.unlink(missing_ok=True)
+    _write_arrays(output / task.file, {"about": np.array(json.dumps(facts, sort_keys=True)), **arrays})
+    (output / task.note).unlink(missing_ok=True)
     return Outcome(task.clip.name, "", "", int(facts["frames"]))
 
 
@@ -131,7 +142,7 @@ def read_clip(task: Task, finder: Finder) -> tuple[dict[str, np.ndarray], dict[s
     Raises:
         Unfit: naming the defect.
     """
-    config, labels = task.config, task.clip.labels
+    config = task.config
     video = Path(task.root) / task.clip.video
     if _size(video) == 0:
         raise Unfit("empty", "0 bytes")
@@ -188,7 +199,6 @@ def read_clip(task: Task, finder: Finder) -> tuple[dict[str, np.ndarray], dict[s
         sound_seconds=heard,
         source_sound="" if own or not task.clip.sound else readable(task.clip.sound),
     )
-    facts["labels"] = asdict(labels)
     return arrays, facts
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..config import PrepareConfig, config_from_mapping
@@ -20,6 +20,9 @@ from ..errors import ConfigError, InputError, OutputError
 from ..files import output_error
 from .clip import QUARANTINED, Outcome, Task, read_about, write_text
 from .summary import finish
+
+if TYPE_CHECKING:
+    from .puppets import PuppetRule
 
 KEPT = ("fps", "size", "quality")  # settings that all clips of a prepared corpus share
 
@@ -63,6 +66,7 @@ def prepare(
     rule: SplitRule | None = None,
     config: PrepareConfig | None = None,
     landmarks: str = "auto",
+    puppet: PuppetRule | None = None,
     jobs: int | None = None,
     runner: Runner | None = None,
     on_clip: Callable[[Progress], None] | None = None,
@@ -73,6 +77,7 @@ def prepare(
     their names, so they do not depend on who did the work and when.
 
     Args:
+        puppet: for clips that are drawn, as `puppets.scan_portraits` lists them.
         jobs: processes; as many as there are processors if not given.
         runner: does the work instead of local processes.
         on_clip: called after each clip.
@@ -91,7 +96,10 @@ def prepare(
     finder = detector(landmarks)
     _claim(output, scanned, config, finder)
     root = os.path.abspath(scanned.root)  # noqa: PTH100  # names that are no UTF-8
-    tasks = [Task(clip=clip, root=root, output=str(output), config=config, landmarks=finder) for clip in chosen]
+    tasks = [
+        Task(clip=clip, root=root, output=str(output), config=config, landmarks=finder, puppet=puppet)
+        for clip in chosen
+    ]
     todo = [task for task in tasks if not is_done(task)]
     frames = 0
     if todo:

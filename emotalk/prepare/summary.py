@@ -111,7 +111,8 @@ def finish(output: Path, tasks: Sequence[Task], sides: Mapping[str, str], scanne
                 lines += 1
     except OSError as error:
         raise output_error(output / MANIFEST, error) from None
-    check_split(proof, by_identity=rule.kind == "identity")
+    by_identity = rule.kind_for(scanned.corpus) == "identity"
+    check_split(proof, by_identity=by_identity)
     bad.sort(key=lambda item: (item.reason, item.clip, item.source))
     _write_quarantine(output / QUARANTINE, bad)
     explained = gathered.write_basis(output / BASIS)
@@ -119,7 +120,7 @@ def finish(output: Path, tasks: Sequence[Task], sides: Mapping[str, str], scanne
         "explained_variance": explained,
         "quarantine": dict(sorted(Counter(item.reason for item in bad).items())),
         "split": asdict(rule),
-        "split_check": "no actor on two sides" if rule.kind == "identity" else "no sentence of an actor on two sides",
+        "split_check": "no actor on two sides" if by_identity else "no sentence of an actor on two sides",
         "versions": versions(),
     }
     write_text(output / STATISTICS, json.dumps(statistics, indent=2, sort_keys=True, allow_nan=False) + "\n")

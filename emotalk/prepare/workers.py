@@ -25,12 +25,12 @@ _finder: FaceFinder | None = None  # of this process; loading it costs a second
 def work(task: Task) -> Outcome:
     """Prepare one clip in this process."""
     global _finder
-    if task.clip.corpus == "puppet":
-        from .puppets import prepare_puppet
-
-        return prepare_puppet(task)
     if _finder is None:
         _finder = load_finder(task.landmarks.partition(" ")[0])
+    if task.puppet is not None:
+        from .puppets import prepare_puppet
+
+        return prepare_puppet(task, _finder)
     return prepare_clip(task, _finder)
 
 
