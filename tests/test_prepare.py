@@ -6,9 +6,11 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ from emotalk.face import Face, bounding_box
 from emotalk.landmarks import CROP_SIZE, EYE_LINE, FACE_UNIT, Basis, mouth_opening, transform_points
 from emotalk.prepare import run, workers
 from emotalk.prepare.clip import Outcome, Task
+from emotalk.prepare.page import bars, inspect, plot
 from emotalk.prepare.summary import Covariance
 from emotalk.video import VideoWriter
 
@@ -411,3 +414,19 @@ def test_a_process_that_dies_takes_only_its_own_clip(root: Path, tmp_path: Path)
     assert sorted(o.name for o in outcomes) == [c.name for c in clips]
     assert all((o.reason == "crash") == ("-04-" in o.name) for o in outcomes)
     assert 0 < sum(o.reason == "crash" for o in outcomes) < len(outcomes)
+
+
+def test_the_page_shows_the_corpus_without_any_other_file(root: Path, tmp_path: Path, media: Path) -> None:
+    (root / "Actor_01" / "01-01-05-02-01-01-01.mp4").write_bytes(b"<b>broken</b>")
+    prepared(root, tmp_path / "out")
+    page = inspect(tmp_path / "out").read_text("utf-8")
+    assert page.count("data:image/jpeg;base64,") == 3  # happy, sad, landmarks
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "01-01-05-02-01-01-01.mp4" in page and "<b>broken" not in page
+    assert page.count("<svg") == 3 and "4 clips" in page
+    ElementTree.fromstring(re.search(r"<svg.*?</svg>", page, re.S)[0])  # type: ignore[index]
+
+
+def test_plots_of_nothing_say_so() -> None:
+    assert "no data" in plot([], "x", "y", "title") and "no data" in bars([], "title")
+    assert "nan" not in plot([(0.0, 0.0)], "x", "y", "title")

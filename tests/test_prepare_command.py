@@ -142,6 +142,11 @@ def test_a_dry_run_says_what_is_there_and_what_is_missing(asked: dict[str, Any])
         ("MEAD out --jobs 0", 3, "--jobs is 0"),
         ("MEAD out --split half", 3, "unknown split 'half'"),
         ("MEAD out --test-actors M003", 3, "needs the split identity"),
+        ("MEAD out --rig kit", 2, "belong to --corpus puppet"),
+        ("MEAD out --corpus puppet", 2, "puppets need --rig"),
+        ("MEAD out --corpus puppet --rig none", 3, "no face rig at none"),
+        ("MEAD out --inspect", 2, "--inspect takes one folder"),
+        ("MEAD --inspect", 3, r"MEAD holds no prepared corpus .about.json is missing"),
     ],
 )
 def test_wrong_words_are_one_line(asked: dict[str, Any], words: str, code: int, message: str) -> None:

@@ -36,7 +36,8 @@ h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2.2r
 .numbers b { display: block; font-size: 1.35rem }
 table { border-collapse: collapse; background: #fff } td, th { border: 1px solid #e2e2e2; padding: .25rem .5rem;
        text-align: left; vertical-align: top } th { background: #f1f1f1; font-weight: 600 }
-td.faces { padding: 2px; white-space: nowrap } img { display: block } .plots { display: flex; flex-wrap: wrap; gap: 1rem }
+td.faces { padding: 2px; white-space: nowrap } img { display: block }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem }
 figure { margin: 0; background: #fff; border: 1px solid #e2e2e2; border-radius: 8px; padding: .6rem }
 figcaption { color: #555; font-size: .85rem } .scroll { overflow-x: auto } small { color: #666 }
 """
@@ -56,8 +57,10 @@ def inspect(folder: Path) -> Path:
         raise InputError(f"{folder / STATISTICS} cannot be read ({error}); run emotalk prepare again") from None
     body = "\n".join(_body(corpus, statistics))
     page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(folder.name)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>{body}</body></html>\n'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(folder.name)}</title>"
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
+        f"<body>{body}</body></html>\n"
     )
     path = folder / PAGE
     write_text(path, page)
