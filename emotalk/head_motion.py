@@ -61,16 +61,15 @@ class HeadMotion:
         self._x = np.arange(size[0], dtype=np.float32)
         self._y = np.arange(size[1], dtype=np.float32)[:, None]
 
-    def apply(self, frame: np.ndarray, pose: np.ndarray) -> None:
+    def move(self, part: np.ndarray, pose: np.ndarray) -> None:
         """Move the head of a frame, in place.
 
         Shape:
-            frame: (H, W, 3) uint8; pose: (6,), see `life.POSE`.
+            part: (rows, columns, 3) uint8, that part of the frame; pose: (6,), see `life.POSE`.
         """
         shift = np.tensordot(np.asarray(pose, np.float32), self._fields, 1)  # (h, w, 2)
         if np.abs(shift).max() < STILL:
             return
-        part = frame[self.rows, self.columns]
         before = part.copy()
         across, down = self._cells
         width = self._x.size

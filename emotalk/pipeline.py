@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from . import audio, compose, image, landmarks
+from .conditions import Feeling, shares
 from .config import PipelineConfig
 from .device import check_device_name, is_out_of_memory, resolve_device
-from .emotions import Emotion, condition_vector, parse_emotion
+from .emotions import Emotion
 from .errors import AudioError, ConfigError, DeviceError, InputError, OutputError
-from .face import SOURCES, FaceFinder, cut
-from .speech_motion import SpeakingMouth, resample, wanted_points
+from .expression import EmotionalFace, Expressions, Photograph
+from .face import SOURCES, FaceFinder
+from .life import Life, loudness_of
+from .scene import CloseUp, Scene
+from .speech_motion import lips_closed, resample
+from .tracks import Track, read_track
 from .weights import check_source, load_network
 
 if TYPE_CHECKING:
@@ -38,60 +42,25 @@ Sound = tuple[np.ndarray, int]  # samples (n,) or (n, channels), and their rate 
 EmotionWish = str | Emotion | Mapping[Emotion, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Photograph:
-    """A photograph and where its face lies.
-
-    Shape:
-        picture: (H, W, 3) uint8 RGB; crop: (2, 3), its pixels -> canonical crop; points: (68, 2) in that crop.
-    """
-
-    picture: np.ndarray
-    crop: np.ndarray
-    points: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class EmotionalFace:
-    """A photograph that feels: what every frame of one condition starts from.
-
-    Shape:
-        picture: (H, W, 3) uint8 RGB, the emotional photograph at full resolution.
-        points:  (68, 2) canonical crop pixels, its landmarks.
-        window:  (3, S, S) float32 in [-1, 1], its lower face as `refinement` sees it.
-        resting: (1, S, S) float32 in [0, 1], the lines of that lower face.
-    """
-
-    picture: np.ndarray
-    points: np.ndarray
-    mouth: SpeakingMouth
-    window: np.ndarray
-    resting: np.ndarray
-    region: compose.Region
-
-
 class Result:
     """A talking video that is made while it is read. Nothing is kept: memory does not grow with the length."""
 
-    def __init__(
-        self, pipeline: Pipeline, face: EmotionalFace, wanted: np.ndarray, fps: float, speech: _Speech
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, scene: Scene, speech: _Speech) -> None:
         self._pipeline = pipeline
-        self._face = face
-        self._wanted = wanted
         self._speech = speech
-        self.fps = fps
+        self.scene = scene
+        self.fps = scene.fps
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        height, width = self._face.picture.shape[:2]
+        height, width = self.scene.close_up.photograph.picture.shape[:2]
         return width, height
 
     @property
     def frame_count(self) -> int:
         """Number of frames."""
-        return len(self._wanted)
+        return self.scene.frame_count
 
     @property
     def duration(self) -> float:
@@ -104,7 +73,7 @@ class Result:
         Raises:
             DeviceError: if memory runs out.
         """
-        return self._pipeline.animate(self._face, self._wanted)
+        return self._pipeline.animate(self.scene)
 
     def save(self, path: str | Path, overwrite: bool = False, on_frame: Callable[[int], object] | None = None) -> Path:
         """Write an mp4 with the speech; the file appears under its name only when it is complete.
@@ -202,6 +171,9 @@ class Pipeline:
         *,
         emotion: EmotionWish = Emotion.NEUTRAL,
         intensity: float = 2.0,
+        lower_emotion: EmotionWish | None = None,
+        track: Track | str | Path | None = None,
+        still: bool = False,
         fps: float = 25,
         face_index: int = 1,
     ) -> Result:
@@ -212,25 +184,31 @@ class Pipeline:
             speech: a sound file, or samples and their rate.
             emotion: one of the eight or a synonym, or weights for several.
             intensity: 0 to 3.
+            lower_emotion: of mouth and chin, when they shall feel something else than eyes and brows.
+            track: what is felt when, or a file that says so; in place of one emotion for the whole recording.
+            still: no blinks and no motion of brows and head.
             fps: frames per second of the video.
             face_index: which face of the picture, 1 is the largest.
 
         Raises:
             InputError, ConfigError, WeightsError, DeviceError: in one line, before anything slow begins.
         """
-        condition = wish(emotion, intensity)
+        feelings = as_track(track, emotion, intensity, lower_emotion)
         audio.number_of_frames(1.0, fps)
         picture = read_picture(face)
         sound = _Speech(speech)
         if sound.waveform.is_silent:
             name = speech if isinstance(speech, str | Path) else "the recording"
             raise AudioError(f"{name} is silent; give a recording of speech")
+        feelings.check_end(sound.waveform.duration)
         with memory_errors(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="listen") as pool:
-            moves = pool.submit(self.listen, sound.waveform, fps)  # librosa takes a second to begin: beside the face
-            photograph = self.find(picture, face_index, name=name_of(face))
-            feeling = self.feel(photograph, condition)
-            wanted = wanted_points(feeling.mouth, moves.result())
-        return Result(self, feeling, wanted, float(fps), sound)
+            listening = pool.submit(self.listen, sound.waveform, fps)  # librosa takes a second to begin: do both
+            close_up = CloseUp(self.find(picture, face_index, name=name_of(face)))
+            expressions = self.expressions(close_up.part)
+            expressions.face(feelings.feeling_at(0.5 / fps))
+            moves = listening.result()
+            life = Life.still(len(moves)) if still else self.enliven(sound.waveform, moves, fps)
+        return Result(self, Scene(close_up, expressions, feelings, moves, life, float(fps)), sound)
 
     def emotional_face(
         self,
@@ -238,6 +216,7 @@ class Pipeline:
         emotion: EmotionWish = Emotion.NEUTRAL,
         intensity: float = 2.0,
         *,
+        lower_emotion: EmotionWish | None = None,
         face_index: int = 1,
     ) -> np.ndarray:
         """The photograph with the wished emotion: a still, (H, W, 3) uint8 RGB.
@@ -245,11 +224,23 @@ class Pipeline:
         Raises:
             InputError, ConfigError, WeightsError, DeviceError: as `generate`.
         """
-        condition = wish(emotion, intensity)
+        feeling = as_track(None, emotion, intensity, lower_emotion).feeling_at(0)
+        return next(self.emotional_faces(photo, [feeling], face_index=face_index))
+
+    def emotional_faces(
+        self, photo: str | Path | np.ndarray, feelings: Sequence[Feeling], *, face_index: int = 1
+    ) -> Iterator[np.ndarray]:
+        """The photograph with several feelings, one still after the other, each (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError, WeightsError, DeviceError: as `generate`.
+        """
         picture = read_picture(photo)
         with memory_errors():
-            photograph = self.find(picture, face_index, name=name_of(photo))
-            return self.feel(photograph, condition).picture
+            close_up = CloseUp(self.find(picture, face_index, name=name_of(photo)))
+            expressions = self.expressions(close_up.part)
+            for feeling in feelings:
+                yield close_up.whole(expressions.face(feeling).picture)
 
     def find_landmarks(self, picture: np.ndarray, face_index: int, name: str) -> np.ndarray:
         """Landmarks (68, 2) of one face of a picture.
@@ -271,44 +262,24 @@ class Pipeline:
         crop = landmarks.crop_transform(found)
         return Photograph(picture, crop, landmarks.transform_points(crop, found))
 
-    def feel(self, photograph: Photograph, condition: np.ndarray) -> EmotionalFace:
-        """Give a photograph a feeling: `neutral2emotion`, once per condition.
+    def expressions(self, photograph: Photograph) -> Expressions:
+        """The faces a photograph can make: `neutral2emotion`, once per condition."""
+        network = self.network("neutral2emotion")
+
+        def answer(*inputs: np.ndarray) -> compose.NumpyEdit:
+            return self._edits(network, *inputs)[0]
+
+        sizes = int(network.config.size), int(self.network("refinement").config.size)
+        return Expressions(photograph, answer, *sizes, self.config)
+
+    def enliven(self, waveform: audio.Waveform, moves: np.ndarray, fps: float) -> Life:
+        """Blinks, brows and head motion that fit the speech, from the seed.
 
         Shape:
-            condition: (12,) float32, see `wish`.
+            moves: (T, 37, 2), see `listen`.
         """
-        network = self.network("neutral2emotion")
-        size = int(network.config.size)
-        transform = compose.grid_transform(photograph.crop, size)
-        scale = size / landmarks.CROP_SIZE
-        points = photograph.points * scale
-        seen = cut(photograph.picture, transform, size)
-        lines = landmarks.draw_curves(points, size, size)
-        edit = self._edits(network, signed(seen)[None], lines[None, None], condition[None])[0]
-        height, width = photograph.picture.shape[:2]
-        region = compose.Region(height, width, transform, size, [m * scale for m in self.config.emotion_margins])
-        picture = photograph.picture.copy()
-        picture[region.rows, region.columns] = region.apply(photograph.picture, edit, cv2.INTER_LANCZOS4)
-        felt = compose.carry_face(points, region.feathered(edit)) / scale
-        return self.prepare(photograph, picture, felt)
-
-    def prepare(self, photograph: Photograph, picture: np.ndarray, points: np.ndarray) -> EmotionalFace:
-        """What `refinement` needs of an emotional photograph, computed once."""
-        size = int(self.network("refinement").config.size)
-        window = landmarks.LOWER_WINDOW
-        transform = compose.grid_transform(photograph.crop, size, window)
-        scale = size / window[2]
-        resting = compose.draw_window(points[landmarks.LOWER_FACE], size, landmarks.LOWER_CURVES, window)
-        margins = [m * scale for m in self.config.speech_margins]
-        height, width = picture.shape[:2]
-        return EmotionalFace(
-            picture=picture,
-            points=points,
-            mouth=SpeakingMouth.of(points, photograph.points),
-            window=signed(cut(picture, transform, size)),
-            resting=resting[None],
-            region=compose.Region(height, width, transform, size, margins),
-        )
+        loudness = loudness_of(waveform.samples, waveform.sample_rate)
+        return Life.of(loudness, lips_closed(moves), len(moves), fps, self.seed)
 
     def listen(self, waveform: audio.Waveform, fps: float) -> np.ndarray:
         """What speech does to a lower face: `audio2landmark`, once per recording.
@@ -326,46 +297,48 @@ class Pipeline:
         moves = track.float().cpu().numpy()
         return resample(moves, own_fps, fps, audio.number_of_frames(waveform.duration, fps))
 
-    def animate(self, face: EmotionalFace, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        """Frames of a face whose lower part shall be at `wanted`: `refinement`, once per frame.
+    def animate(self, scene: Scene) -> Iterator[np.ndarray]:
+        """The frames of a scene: `refinement`, once per frame.
 
         Every core works on a batch of its own, from the network to the finished pixels. Cores that share one batch
         wait for each other after every layer, which is slow as soon as anything else runs on the machine.
 
         Shape:
-            wanted: (T, 37, 2) canonical crop pixels. yields: (H, W, 3) uint8 RGB, a new array each time.
+            yields: (H, W, 3) uint8 RGB, a new array each time.
         """
         import torch
 
         network = self.network("refinement")
-        size = max(1, min(self.config.batch, MOST_PIXELS // face.region.pixels))
-        batches = (wanted[start : start + size] for start in range(0, len(wanted), size))
+        size = max(1, min(self.config.batch, MOST_PIXELS // scene.close_up.pixels))
+        count = scene.frame_count
+        todo = (range(start, min(start + size, count)) for start in range(0, count, size))
         threads = torch.get_num_threads()
         workers = min(threads, MOST_WORKERS) if self.device.type == "cpu" else 2
         pool = ThreadPoolExecutor(workers, "frames", initializer=torch.set_num_threads, initargs=(1,))
         try:
             with memory_errors():
-                coming = deque(
-                    pool.submit(self._rectangles, network, face, batch) for batch in islice(batches, workers + 1)
-                )
+                coming = deque(pool.submit(self._parts, network, scene, batch) for batch in islice(todo, workers + 1))
                 while coming:
-                    rectangles = coming.popleft().result()
-                    coming.extend(pool.submit(self._rectangles, network, face, batch) for batch in islice(batches, 1))
-                    for rectangle in rectangles:
-                        frame = face.picture.copy()
-                        frame[face.region.rows, face.region.columns] = rectangle
-                        yield frame
+                    parts = coming.popleft().result()
+                    coming.extend(pool.submit(self._parts, network, scene, batch) for batch in islice(todo, 1))
+                    for part in parts:
+                        yield scene.close_up.whole(part)
         finally:  # also when the reader stops early
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # it also is the default of threads that come later
 
-    def _rectangles(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[np.ndarray]:
-        """What changes, for one batch of frames."""
-        return [face.region.apply(face.picture, edit) for edit in self._speak(network, face, wanted)]
+    def _parts(self, network: nn.Module, scene: Scene, frames: Sequence[int]) -> list[np.ndarray]:
+        """What moves, for one batch of frames."""
+        faces = [scene.face(frame) for frame in frames]
+        wanted = np.stack([scene.wanted(frame, face) for frame, face in zip(frames, faces, strict=True)])
+        edits = self._speak(network, faces, wanted)
+        return [scene.draw(*frame) for frame in zip(frames, faces, edits, strict=True)]
 
-    def _speak(self, network: nn.Module, face: EmotionalFace, wanted: np.ndarray) -> list[compose.NumpyEdit]:
-        lines = compose.stack_lines(wanted, face.window.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)
-        return self._edits(network, face.window[None], face.resting[None], lines, half=self.half)
+    def _speak(self, network: nn.Module, faces: Sequence[EmotionalFace], wanted: np.ndarray) -> list[compose.NumpyEdit]:
+        faces = faces[:1] if all(face is faces[0] for face in faces) else faces  # one face serves the whole batch
+        windows, resting = np.stack([face.window for face in faces]), np.stack([face.resting for face in faces])
+        lines = compose.stack_lines(wanted, windows.shape[-1], landmarks.LOWER_CURVES, landmarks.LOWER_WINDOW)
+        return self._edits(network, windows, resting, lines, half=self.half)
 
     def _edits(self, network: nn.Module, *arrays: np.ndarray, half: bool = False) -> list[compose.NumpyEdit]:
         """Run an image network on a batch of arrays; an array of one serves the whole batch."""
@@ -392,17 +365,21 @@ class Pipeline:
         return self._networks[name]
 
 
-def wish(emotion: EmotionWish, intensity: float) -> np.ndarray:
-    """The condition of `neutral2emotion`, eyes open.
-
-    Shape:
-        returns: (12,) float32: emotion (8), intensity (3), eyelids closed (1).
+def as_track(
+    track: Track | str | Path | None, emotion: EmotionWish, intensity: float, lower_emotion: EmotionWish | None
+) -> Track:
+    """What is felt when, from what may be asked for.
 
     Raises:
-        ConfigError: if the emotion is unknown or the intensity out of range.
+        ConfigError: if an emotion is unknown or the intensity out of range.
+        InputError: if the track is unusable.
     """
-    wanted = parse_emotion(emotion) if isinstance(emotion, str) and not isinstance(emotion, Emotion) else emotion
-    return np.concatenate([condition_vector(wanted, intensity), np.zeros(1, np.float32)])
+    feeling = Feeling.of(emotion, intensity)
+    if lower_emotion is not None:
+        feeling = replace(feeling, lower=shares(lower_emotion))
+    if track is None:
+        return Track.constant(feeling)
+    return track if isinstance(track, Track) else read_track(track)
 
 
 def name_of(picture: str | Path | np.ndarray) -> str:
@@ -443,11 +420,6 @@ def write_sound(path: Path, samples: np.ndarray, rate: int) -> None:
         soundfile.write(path, array, int(rate), subtype="FLOAT" if array.dtype.kind == "f" else None)
     except (RuntimeError, TypeError, ValueError) as error:
         raise AudioError(f"the sound cannot be used: {error}") from None
-
-
-def signed(picture: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3) uint8 as networks see it: (3, H, W) float32 in [-1, 1]."""
-    return picture.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1.0
 
 
 def half_is_fast(device: torch.device) -> bool:

@@ -159,6 +159,16 @@ def resample(track: np.ndarray, source_fps: float, fps: float, frames: int) -> n
     )
 
 
+def lips_closed(displacements: np.ndarray) -> np.ndarray:
+    """Whether speech holds the lips together.
+
+    Shape:
+        displacements: (T, 37, 2) face units. returns: (T,) bool.
+    """
+    moves = np.asarray(displacements)[..., 1]
+    return (moves[:, LOWER_INNER] - moves[:, UPPER_INNER]).mean(1) < CLOSED_GAP
+
+
 def wanted_points(mouth: SpeakingMouth, displacements: np.ndarray) -> np.ndarray:
     """Where the lower face shall be in every frame, for a face that speaks and feels.
 

@@ -38,7 +38,7 @@ def pose(**parts: float) -> np.ndarray:
 
 def moved(motion: HeadMotion, wanted: np.ndarray, picture: np.ndarray) -> np.ndarray:
     frame = picture.copy()
-    motion.apply(frame, wanted)
+    motion.move(frame[motion.rows, motion.columns], wanted)
     return frame
 
 
@@ -113,7 +113,7 @@ def test_nothing_folds_however_close_the_border(scale: float, sign: int) -> None
     x, y = np.meshgrid(np.arange(WIDTH) * 250.0 / WIDTH, np.arange(HEIGHT) * 250.0 / HEIGHT)
     ramp = np.stack([x, y, x], -1).astype(np.float32)
     frame = ramp.copy()
-    motion.apply(frame, sign * POSE_LIMITS * motion.room)
+    motion.move(frame[motion.rows, motion.columns], sign * POSE_LIMITS * motion.room)
     assert np.diff(frame[..., 0], axis=1).min() > -0.01
     assert np.diff(frame[..., 1], axis=0).min() > -0.01
 

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "emotalk"
 # Top to bottom; a module here imports only from modules above it. `nets` is everything in that folder.
 GENERATION = [
     "errors", "files", "config", "emotions", "conditions", "tracks", "life", "image", "audio", "video", "landmarks",
-    "device", "nets", "weights", "face", "compose", "head_motion", "speech_motion", "expression", "pipeline",
+    "device", "nets", "weights", "face", "compose", "head_motion", "speech_motion", "expression", "scene",
+    "pipeline",
 ]  # fmt: skip
 
 

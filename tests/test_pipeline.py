@@ -15,12 +15,17 @@ import soundfile
 import tiny
 import torch
 
-from emotalk import landmarks, pipeline
+from emotalk import landmarks
+from emotalk.conditions import Feeling
 from emotalk.config import Audio2LandmarkConfig, PipelineConfig
 from emotalk.emotions import Emotion
 from emotalk.errors import AudioError, ConfigError, DeviceError, FaceError, InputError, OutputError, WeightsError
+from emotalk.expression import Photograph
+from emotalk.life import Life
 from emotalk.nets.audio2landmark import Audio2Landmark
 from emotalk.pipeline import Pipeline
+from emotalk.scene import CloseUp, Scene
+from emotalk.tracks import Key, Track
 from emotalk.weights import save_network
 
 HEIGHT, WIDTH = 220, 300
@@ -113,6 +118,41 @@ def test_a_video_has_the_length_of_the_speech(pipe: Pipeline) -> None:
         assert all(frame.shape == (HEIGHT, WIDTH, 3) and frame.dtype == np.uint8 for frame in frames)
 
 
+def test_whole_levels_of_a_ramp_are_the_plain_command(pipe: Pipeline) -> None:
+    """A track that holds happy 2 and passes it is, frame by frame, what happy 2 alone gives."""
+    plain = list(pipe.generate(photograph(), speech(1.2), emotion="happy", intensity=2, still=True).frames())
+    hold = Track([Key(0.0, Feeling.of("happy", 0)), Key(0.4, Feeling.of("happy", 2)), Key(0.8, Feeling.of("happy", 2))])
+    held = list(pipe.generate(photograph(), speech(1.2), track=hold, still=True).frames())
+    assert all(np.array_equal(a, b) for a, b in zip(plain[10:], held[10:], strict=True))
+    assert not np.array_equal(plain[0], held[0])
+    ramp = Track([Key(0.02, Feeling.of("happy", 0)), Key(0.62, Feeling.of("happy", 3)), Key(1.0, Feeling.of("sad", 1))])
+    ramped = list(pipe.generate(photograph(), speech(1.2), track=ramp, still=True).frames())
+    assert np.array_equal(ramped[10], plain[10])  # 0.42 s
+    sad = list(pipe.generate(photograph(), speech(1.2), emotion="sad", intensity=1, still=True).frames())
+    assert np.array_equal(ramped[-1], sad[-1])
+
+
+def test_seeds_decide_what_is_alive(pipe: Pipeline, weights: Path) -> None:
+    def frames(seed: int, still: bool = False) -> np.ndarray:
+        pipe.seed = seed
+        return np.stack(list(pipe.generate(photograph(), speech(2.6), emotion="sad", still=still).frames()))
+
+    first, again, other = frames(3), frames(3), frames(4)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(frames(3, still=True), frames(4, still=True))
+    assert not np.array_equal(first, frames(3, still=True))
+
+
+def test_upper_and_lower_face_may_differ(pipe: Pipeline) -> None:
+    both = pipe.emotional_face(photograph(), "sad", 3, lower_emotion="happy")
+    assert not np.array_equal(both, pipe.emotional_face(photograph(), "sad", 3))
+    assert not np.array_equal(both, pipe.emotional_face(photograph(), "happy", 3))
+    assert np.array_equal(
+        pipe.emotional_face(photograph(), "sad", 3, lower_emotion="sad"), pipe.emotional_face(photograph(), "sad", 3)
+    )
+
+
 def test_every_reading_of_the_frames_starts_anew_and_gives_the_same(pipe: Pipeline) -> None:
     result = pipe.generate(photograph(), speech(0.4))
     first, second = list(result.frames()), list(result.frames())
@@ -146,6 +186,11 @@ def test_pixels_away_from_the_head_are_those_of_the_photograph(pipe: Pipeline) -
     crop = landmarks.crop_transform(placed_face())
     inside = cv2.warpAffine(np.ones((256, 256), np.uint8), crop, (WIDTH, HEIGHT), flags=cv2.WARP_INVERSE_MAP)
     assert 0.05 < (inside == 0).mean() < 0.9
+    for frame in pipe.generate(picture, speech(0.4), emotion="angry", intensity=3, still=True).frames():
+        assert np.array_equal(frame[inside == 0], picture[inside == 0])
+    head = pipe.generate(picture, speech(0.4)).scene.close_up.head
+    inside[head.rows, head.columns] = 1
+    assert (inside == 0).mean() > 0.05
     for frame in pipe.generate(picture, speech(0.4), emotion="angry", intensity=3).frames():
         assert np.array_equal(frame[inside == 0], picture[inside == 0])
 
@@ -168,7 +213,7 @@ def test_the_network_sees_what_it_was_trained_on(pipe: Pipeline) -> None:
     cv2.polylines(picture, [jaw.reshape(-1, 1, 2)], False, (255, 255, 255), 2, cv2.LINE_AA, 4)
     found = pipe.find(picture)
     assert np.allclose(found.points, canonical_face(), atol=6)  # the alignment is a least-squares fit
-    face = pipe.prepare(found, picture, found.points)
+    face = pipe.expressions(found).prepare(picture, found.points)
     size = face.window.shape[-1]
     x, y = ((found.points[3:14] - (48, 96)) * (size / 160)).round().astype(int).T
     inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
@@ -222,18 +267,22 @@ def test_memory_does_not_grow_with_the_length(pipe: Pipeline) -> None:
     """Frames of many seconds are made with the memory of two seconds: nothing keeps them."""
 
     def peak(seconds: int) -> int:
-        wanted = np.repeat(np.asarray(face.points[landmarks.LOWER_FACE])[None], seconds * 25, 0)
+        frames = seconds * 25
+        life = Life(np.full(frames, 0.6), np.full(frames, 0.6), np.ones((frames, 6)))
+        track = Track.ramp(Feeling.of("happy", 1), Feeling.of("happy", 3), seconds)
+        moves = np.zeros((frames, 37, 2))
+        scene = Scene(close_up, pipe.expressions(close_up.part), track, moves, life, 25.0)
         gc.collect()
         tracemalloc.start()
-        for _ in pipe.animate(face, wanted):
+        for _ in pipe.animate(scene):
             pass
-        top = tracemalloc.get_traced_memory()[1] - wanted.nbytes
+        top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return top
 
     small = cv2.resize(photograph(), (WIDTH // 2, HEIGHT // 2))
-    found = pipeline.Photograph(small, landmarks.crop_transform(placed_face() / 2), canonical_face())
-    face = pipe.feel(found, pipeline.wish("happy", 3))
+    found = Photograph(small, landmarks.crop_transform(placed_face() / 2), canonical_face())
+    close_up = CloseUp(found)
     short = peak(2)
     assert short > small.nbytes
     assert peak(16) < 1.2 * short + 100_000
@@ -262,6 +311,9 @@ def test_a_reader_that_stops_early_leaves_no_thread(pipe: Pipeline) -> None:
         ({"emotion": "hapy"}, ConfigError, "happy"),
         ({"intensity": 7}, ConfigError, "7"),
         ({"fps": 0}, ConfigError, "fps"),
+        ({"lower_emotion": "hapy"}, ConfigError, "happy"),
+        ({"track": "missing.csv"}, InputError, "missing.csv"),
+        ({"track": Track([Key(3.0, Feeling.of("sad", 2))])}, InputError, "after the end"),
     ],
 )
 def test_bad_input_is_refused_before_any_weights_are_loaded(
