@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ USUAL_SIDES = (320, 160, 80, 48)
 SECOND_SIDES = ((640, 226, 113, 64), (1280,))  # looked at only when the sides before show no face
 MARGIN = 8  # pixels of repeated border around each scaled picture
 FINDER_THRESHOLD = 0.3
-FACE_THRESHOLD = 0.5  # of the landmark network's opinion
+FACE_THRESHOLD = 0.6  # of both networks together
 TRACK_THRESHOLD = 0.3  # a face already followed may turn or be covered for a moment
 MOST_CANDIDATES = 32
 SMALLEST = 12.0  # pixels between the eyes; below it the lips are a smear
@@ -283,12 +284,19 @@ class FaceFinder:
         if not candidates:
             return []
         first = self._fit(image, [coarse_transform(five, self._size) for _, five in candidates])
-        kept = [face for face in first if face.score > FACE_THRESHOLD / 2 and face.size > 2]
+        kept = [
+            (value, face)
+            for (value, _), face in zip(candidates, first, strict=True)
+            if joint_score(value, face.score) > FACE_THRESHOLD / 2 and face.size > 2
+        ]
         if not kept:
             return []
-        second = self._fit(image, [fine_transform(face.landmarks, self._size) for face in kept], mirrored=True)
+        second = self._fit(image, [fine_transform(face.landmarks, self._size) for _, face in kept], mirrored=True)
+        scored = [
+            replace(face, score=joint_score(value, face.score)) for (value, _), face in zip(kept, second, strict=True)
+        ]
         faces: list[Face] = []
-        for face in sorted(second, key=lambda face: -face.score):
+        for face in sorted(scored, key=lambda face: -face.score):
             if face.score > FACE_THRESHOLD and all(overlap(face.box, other.box) < 0.3 for other in faces):
                 faces.append(face)
         return faces
@@ -379,6 +387,11 @@ def check_picture(image: np.ndarray) -> np.ndarray:
             f"a picture of shape {image.shape} and type {image.dtype} cannot be searched; expected uint8 RGB"
         )
     return image
+
+
+def joint_score(finder: float, net: float) -> float:
+    """What both networks think together: the geometric mean of their probabilities."""
+    return math.sqrt(finder * net)
 
 
 def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
