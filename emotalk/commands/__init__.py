@@ -10,6 +10,7 @@ import typer.core
 from .. import __version__
 from ..device import is_out_of_memory
 from ..errors import DeviceError, EmotalkError
+from .evaluate import evaluate
 from .generate import generate
 from .output import report, show
 from .prepare import prepare
@@ -63,6 +64,7 @@ def emotalk(
 
 
 app.command()(generate)
+app.command()(evaluate)
 app.command()(prepare)
 app.add_typer(train, name="train")
 
