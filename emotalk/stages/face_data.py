@@ -83,6 +83,8 @@ def read_photographs(folder: Path) -> tuple[list[Sample], list[Sample]]:
             raise InputError(f"{folder / name} cannot be read as a picture")
         grey = row["grey"] == "1"
         share = 12.0 if row["kind"] == "portrait" else 2.0 if not grey else 1.5 if row["chin_inside"] == "yes" else 1.0
+        opening = float(mouth_opening(points.astype(np.float64))) / eye_distance(points)
+        share *= 1 + 3 * min(1.0, opening / 0.5)  # wide open mouths are rare in photographs and common in speech
         sample = make_sample(name, picture, points, grey=grey, share=share)
         if row["train_shipped_weights"] != "yes" or is_dev(name):
             dev.append(sample)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import InputError
-from ..losses import FlowLoss, MaskLoss, ReconstructionLoss
+from ..config import DiscriminatorConfig
+from ..losses import Adversary, FlowLoss, MaskLoss, ReconstructionLoss
+from ..nets.discriminator import PatchDiscriminator
 from ..nets.edit import Edit, apply_edit
 from ..synth.corpus import PuppetCorpus
 from ..training import cosine, set_learning_rate
@@ -56,6 +58,7 @@ class EditWeights:
     colour: float = 2.0
     reconstruction: float = 6.0
     detail: float = 4.0
+    adversarial: float = 0.0
 
 
 def rows_of(corpus: PuppetCorpus, *, dev: bool) -> np.ndarray:
@@ -160,6 +163,8 @@ class EditStage:
 
     name: str
     mirror = True
+    line_images = 1
+    judged_part = (slice(64, 112), slice(28, 100))  # rows and columns around the mouth
 
     def __init__(
         self,
@@ -180,6 +185,7 @@ class EditStage:
         self.average = AveragedModel(self.net, multi_avg_fn=_running_average, use_buffers=True)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=learning_rate, weight_decay=1e-2)
         self.loss = EditLoss()
+        self.adversary = self._adversary() if weights.adversarial else None
         self.train_rows, self.dev_rows = rows_of(corpus, dev=False), rows_of(corpus, dev=True)
         for rows, side in ((self.train_rows, "to train on"), (self.dev_rows, "to check on")):
             if not len(rows):
@@ -199,7 +205,18 @@ class EditStage:
         raise NotImplementedError
 
     def state(self) -> Mapping[str, Any]:
-        return {"net": self.net, "average": self.average, "optimizer": self.optimizer}
+        parts = {"net": self.net, "average": self.average, "optimizer": self.optimizer}
+        return parts | ({"adversary": self.adversary} if self.adversary else {})
+
+    def _adversary(self) -> Adversary:
+        config = DiscriminatorConfig(channels=3 + self.line_images, width=24, levels=2)
+        judge = PatchDiscriminator(config).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Adversary(judge, torch.optim.Adam(judge.parameters(), self.learning_rate / 2, betas=(0.5, 0.999)))
+
+    def judged(self, picture: Tensor, batch: Batch) -> Tensor:
+        """What the adversary sees: the part of a picture around the mouth, with the lines it was made for."""
+        rows, columns = self.judged_part
+        return torch.cat([picture, batch.lines * 2 - 1], dim=1)[:, :, rows, columns]
 
     def networks(self) -> Mapping[str, tuple[nn.Module, Any]]:
         return {self.name: (self.average.module, self.net.config)}
@@ -227,13 +244,19 @@ class EditStage:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             edit = self.run(self.net, batch)
         terms = self.loss(edit, batch)
+        played = {}
+        if self.adversary is not None:
+            made, wanted = (self.judged(apply_edit(batch.picture, e), batch) for e in (edit, batch.truth))
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                played["discriminator"] = self.adversary.discriminate(wanted, made)
+                terms["adversarial"] = self.adversary.generator(made)
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.average.update_parameters(self.net)
-        return {name: term.detach() for name, term in terms.items()} | {"total": total.detach(), "gradient_norm": norm}
+        return {name: term.detach() for name, term in terms.items()} | played | {"total": total.detach(), "gradient_norm": norm}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

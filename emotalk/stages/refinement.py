@@ -35,6 +35,8 @@ class RefinementStage(EditStage):
     """Emotional face + resting and wanted lip lines -> edit of the lower window."""
 
     name = "refinement"
+    line_images = 2
+    judged_part = (slice(40, 120), slice(30, 130))
 
     def __init__(
         self, data: Path, config: RefinementStageConfig, *, device: torch.device, seed: int, cache: Path

@@ -247,7 +247,7 @@ class Puppet:
         tint = np.clip(cast, 0.8, 1.2)
         if saturation <= 0.12:  # grey photograph: the caller takes the colour out of teeth and tongue
             tint = np.ones(3)
-        return tint.astype(np.float32), float(np.clip(0.55 + 0.55 * grey, 0.55, 1.0))
+        return tint.astype(np.float32), float(np.clip(0.69 + 0.69 * grey, 0.69, 1.25))
 
 
 class _Spread:
