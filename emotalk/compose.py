@@ -24,7 +24,7 @@ MASK_FLOOR = 0.02  # a sigmoid never reaches 0: masks below this paint nothing, 
 MAX_UPSAMPLING = 8
 STRIP_PIXELS = 1 << 18
 CARRY_STEPS = 30
-LIP_ANCHOR = 0.2  # share of the lip's thickness that an inner lip point moves into the lip before it is carried
+LIP_ANCHOR = 0.45  # share of the thickness of its lip that an inner lip point moves into the lip before it is carried
 LIP_SEARCH = (8.0, 20.0, 40.0)  # canonical crop pixels outwards at which the search for a lip point begins, too
 OUTER_OF_INNER = np.array([0, 2, 3, 4, 6, 8, 9, 10])  # within the outer lip: the point beside each inner one
 
