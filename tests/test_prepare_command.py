@@ -142,6 +142,7 @@ def test_a_dry_run_says_what_is_there_and_what_is_missing(asked: dict[str, Any])
         ("MEAD out --jobs 0", 3, "--jobs is 0"),
         ("MEAD out --split half", 3, "unknown split 'half'"),
         ("MEAD out --test-actors M003", 3, "needs the split identity"),
+        ("MEAD out --jobs 2 --cluster auto", 2, "exclude each other"),
         ("MEAD out --rig kit", 2, "belong to --corpus puppet"),
         ("MEAD out --corpus puppet", 2, "puppets need --rig"),
         ("MEAD out --corpus puppet --rig none", 3, "no face rig at none"),
@@ -152,6 +153,11 @@ def test_a_dry_run_says_what_is_there_and_what_is_missing(asked: dict[str, Any])
 def test_wrong_words_are_one_line(asked: dict[str, Any], words: str, code: int, message: str) -> None:
     one_line(invoke(*shlex.split(words)), code, message)
     assert "output" not in asked
+
+
+def test_a_cluster_without_ray_names_what_to_install(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    one_line(invoke("MEAD", "out", "--cluster", "auto"), 3, r"needs Ray; pip install 'emotalk\[cluster\]'")
 
 
 def test_an_empty_corpus_is_one_line(asked: dict[str, Any]) -> None:

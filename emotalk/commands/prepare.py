@@ -89,6 +89,10 @@ JobsOption = Annotated[
     int | None, typer.Option("--jobs", "-j", metavar="N", help="Clips at once; one per processor if not said.",
                              rich_help_panel=WORK)
 ]  # fmt: skip
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", rich_help_panel=WORK,
+                             help="Work on a Ray cluster; auto is the one of this machine.")
+]  # fmt: skip
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what was recognised and what is missing; write nothing.",
                        rich_help_panel=WORK)
@@ -123,6 +127,7 @@ def prepare(
     speech: SpeechOption = None,
     takes: TakesOption = 1,
     jobs: JobsOption = None,
+    cluster: ClusterOption = None,
     dry_run: DryRunOption = False,
     inspect: InspectOption = False,
     quiet: QuietOption = False,
@@ -143,6 +148,8 @@ def prepare(
         raise ConfigError(f"--limit is {limit}; it must be 1 or more")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it must be 1 or more")
+    if cluster is not None and jobs is not None:
+        raise UsageError("--jobs and --cluster exclude each other; the cluster knows its processors")
     wanted = Filter(
         actors=_words(actors), views=_words(views), emotions=tuple(map(parse_emotion, _words(emotions))),
         levels=_words(levels), limit=limit,
@@ -159,7 +166,7 @@ def prepare(
 
         if rig is None:
             raise UsageError("puppets need --rig: ict_facekit_light.npz, the light ICT face rig, or its folder")
-        puppet = PuppetRule(rig=str(rig), speech=None if speech is None else str(speech), takes=takes, seed=seed)
+        puppet = PuppetRule(rig=str(rig.absolute()), speech=speech and str(speech.absolute()), takes=takes, seed=seed)
         scanned = scan_portraits(root, puppet)
     elif rig or speech or takes != 1:
         raise UsageError("--rig, --speech and --takes belong to --corpus puppet")
@@ -170,14 +177,18 @@ def prepare(
         show(facts, text, as_json=as_json)
         return
 
+    from ..prepare.cluster import check_cluster, run_cluster
     from ..prepare.run import prepare as run  # imports torch
+
+    if cluster is not None:
+        check_cluster()
 
     assert output is not None
     note(f"{len(scanned.clips)} clips of a {scanned.corpus} corpus recognised", quiet=quiet)
     with clip_progress(quiet=quiet) as on_clip:
         result = run(
             scanned, output, wanted=wanted, rule=rule, config=config, landmarks=landmarks.value, puppet=puppet,
-            jobs=jobs,
+            jobs=jobs, runner=None if cluster is None else lambda tasks: run_cluster(tasks, cluster),
             on_clip=on_clip,
         )  # fmt: skip
     note(summary(result), quiet=quiet)

@@ -399,7 +399,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with new_file(path) as part:
         try:
             with part.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             raise output_error(path, error) from None
 

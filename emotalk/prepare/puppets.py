@@ -157,7 +157,7 @@ def draw_clip(task: Task, finder: Finder) -> tuple[dict[str, np.ndarray], dict[s
     rule, config, labels = task.puppet, task.config, task.clip.labels
     assert rule is not None and labels.emotion is not None and labels.intensity is not None
     maker = _maker(rule.rig)
-    portrait = _portrait(str(Path(task.root) / task.clip.video), rule.rig, finder)
+    portrait = _portrait(str(Path(task.root) / task.clip.video), rule.rig, finder)  # type: ignore[arg-type]
     puppet = portrait.puppet
     random_ = np.random.default_rng(int(hashlib.sha256(f"{rule.seed} {task.clip.name}".encode()).hexdigest()[:15], 16))
     mouths, samples = _speech(rule, labels.sentence, maker, config, random_)

@@ -96,9 +96,9 @@ def prepare(
     finder = detector(landmarks)
     _claim(output, scanned, config, finder)
     root = os.path.abspath(scanned.root)  # noqa: PTH100  # names that are no UTF-8
+    folder = os.path.abspath(output)  # noqa: PTH100  # workers may stand elsewhere
     tasks = [
-        Task(clip=clip, root=root, output=str(output), config=config, landmarks=finder, puppet=puppet)
-        for clip in chosen
+        Task(clip=clip, root=root, output=folder, config=config, landmarks=finder, puppet=puppet) for clip in chosen
     ]
     todo = [task for task in tasks if not is_done(task)]
     frames = 0

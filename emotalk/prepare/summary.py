@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -227,20 +228,11 @@ class Gathered:
 
 def versions() -> dict[str, str]:
     """Of everything that has a say in the numbers."""
-    import librosa
-    import soxr  # type: ignore[import-untyped]
-    import torch
-
-    return {
-        "emotalk": __version__, "numpy": np.__version__, "torch": torch.__version__, "opencv": cv2.__version__,
-        "librosa": librosa.__version__, "soxr": soxr.__version__, "ffmpeg": _ffmpeg_version(),
-    }  # fmt: skip
-
-
-def _ffmpeg_version() -> str:
     import imageio_ffmpeg
 
-    return str(imageio_ffmpeg.get_ffmpeg_version())
+    names = ("numpy", "torch", "librosa", "soxr", "soundfile")
+    found = {"emotalk": __version__, "opencv": cv2.__version__, "ffmpeg": imageio_ffmpeg.get_ffmpeg_version()}
+    return found | {name: metadata.version(name) for name in names}
 
 
 def report(scanned: Scan, tasks: Sequence[Task], statistics: Mapping[str, Any], bad: Sequence[Bad]) -> Iterator[str]:
