@@ -219,7 +219,7 @@ class Puppet:
         albedo = np.empty((len(kind), 3), np.float32)
         albedo[:] = (0.34, 0.12, 0.11)
         albedo[kind == GUMS] = (0.74, 0.40, 0.38)
-        albedo[kind == TEETH] = (0.93, 0.88, 0.80)
+        albedo[kind == TEETH] = (0.97, 0.88, 0.75)
         colour = np.zeros((*interior.shape, 3), np.float32)
         tint, level = self._skin
         colour[interior] = np.clip(albedo * (lit * fade * level)[:, None] * tint, 0, 1)
