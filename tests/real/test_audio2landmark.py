@@ -80,7 +80,7 @@ def test_mouth_follows_people_never_seen(network: Audio2Landmark) -> None:
         found[path.stem] = float(np.corrcoef(opening[late : late + count], wanted[:count])[0, 1])
     print(found)
     assert found, f"no *_av.mp4 in {SHARED / 'clips'}"
-    assert np.mean(list(found.values())) >= 0.35
+    assert np.mean(list(found.values())) >= 0.4
 
 
 def test_speech_of_every_kind_moves_the_mouth_and_silence_does_not(network: Audio2Landmark) -> None:
@@ -96,8 +96,8 @@ def test_speech_of_every_kind_moves_the_mouth_and_silence_does_not(network: Audi
         assert 0.02 < opening.std() < 0.12, path.name
         assert opening.max() < 0.4, path.name
         assert motion.abs().max() < 0.5, path.name
-        quiet = windows[0, :, 13:17, 0].mean(1).numpy() < -2.5
-        if quiet.sum() > 10:
+        quiet = windows[0, :, 5:25, 0].amax(1).numpy() < -2.5  # pauses of 0.4 s, not the stops within words
+        if quiet.sum() > 5:
             assert np.median(opening[quiet]) < 0.03, path.name
     still = network.displacements(torch.from_numpy(mfcc_windows(np.zeros(32_000, np.float32), 25.0))[None])
     assert float(opening_of(still).abs().max()) < 0.03
