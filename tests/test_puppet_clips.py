@@ -11,17 +11,19 @@ import pytest
 import soundfile
 from tiny_rig import Person, landmarks_of, paint, save_corpus
 
-from emotalk.audio import SAMPLE_RATE
+from emotalk.audio import SAMPLE_RATE, read_audio
 from emotalk.config import PrepareConfig
-from emotalk.corpora import Filter
+from emotalk.corpora import Filter, scan
 from emotalk.data import Corpus
 from emotalk.emotions import Emotion
 from emotalk.errors import ConfigError, InputError
 from emotalk.face import Face, bounding_box
 from emotalk.landmarks import FACE_UNIT, LOWER_FACE
 from emotalk.prepare import run, workers
+from emotalk.prepare.export import export_mead
 from emotalk.prepare.puppets import PuppetRule, scan_portraits
 from emotalk.synth.rig import Rig
+from emotalk.video import read_frames
 
 SHORT = PrepareConfig(fps=5)
 
@@ -112,6 +114,25 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(data: Path, por
         drawn(portraits, tmp_path / str(number), PuppetRule(rig=kit, seed=seed), **some)
         files.append(next((tmp_path / str(number) / "clips").rglob("*.npz")).read_bytes())
     assert files[0] == files[1] != files[2]
+
+
+def test_videos_in_mead_s_layout_are_read_as_mead(data: Path, portraits: Path, tmp_path: Path) -> None:
+    rule = PuppetRule(rig=str(data / "facekit"), speech=str(data / "grid"))
+    drawn(portraits, tmp_path / "out", rule, actors=("anna", "bert"), emotions=(Emotion.SAD,), levels=("1", "2"))
+    assert export_mead(tmp_path / "out", tmp_path / "videos") == 4
+    found = scan(tmp_path / "videos")
+    assert found.corpus == "mead"
+    assert [clip.name for clip in found.clips] == [f"M00{a}_front_sad_{level}_001" for a in (1, 2) for level in (1, 2)]
+    assert all(clip.sound and clip.sound.endswith(".m4a") for clip in found.clips)
+    first = tmp_path / "videos" / found.clips[0].video
+    corpus = Corpus(tmp_path / "out")
+    with corpus.open(corpus.rows[0]) as clip:
+        frames = list(read_frames(first))
+        assert len(frames) == clip.frames
+        assert np.abs(frames[3].astype(int) - clip.frame(3)).mean() < 4
+        assert read_audio(tmp_path / "videos" / str(found.clips[0].sound)).duration == pytest.approx(
+            len(clip.samples) / SAMPLE_RATE, abs=0.1
+        )
 
 
 def test_what_is_missing_is_one_line(data: Path, portraits: Path, tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ SpeechOption = Annotated[
 TakesOption = Annotated[
     int, typer.Option("--takes", metavar="N", help="Sentences per portrait.", rich_help_panel=PUPPETS)
 ]
+VideosOption = Annotated[
+    Path | None, typer.Option("--videos", metavar="FOLDER", rich_help_panel=PUPPETS,
+                              help="Also write the clips as mp4 and m4a in MEAD's layout.")
+]  # fmt: skip
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", "-j", metavar="N", help="Clips at once; one per processor if not said.",
                              rich_help_panel=WORK)
@@ -126,6 +130,7 @@ def prepare(
     rig: RigOption = None,
     speech: SpeechOption = None,
     takes: TakesOption = 1,
+    videos: VideosOption = None,
     jobs: JobsOption = None,
     cluster: ClusterOption = None,
     dry_run: DryRunOption = False,
@@ -168,8 +173,8 @@ def prepare(
             raise UsageError("puppets need --rig: ict_facekit_light.npz, the light ICT face rig, or its folder")
         puppet = PuppetRule(rig=str(rig.absolute()), speech=speech and str(speech.absolute()), takes=takes, seed=seed)
         scanned = scan_portraits(root, puppet)
-    elif rig or speech or takes != 1:
-        raise UsageError("--rig, --speech and --takes belong to --corpus puppet")
+    elif rig or speech or videos or takes != 1:
+        raise UsageError("--rig, --speech, --takes and --videos belong to --corpus puppet")
     else:
         scanned = scan(root, corpus)
     if dry_run:
@@ -191,6 +196,10 @@ def prepare(
             jobs=jobs, runner=None if cluster is None else lambda tasks: run_cluster(tasks, cluster),
             on_clip=on_clip,
         )  # fmt: skip
+    if videos is not None:
+        from ..prepare.export import export_mead
+
+        export_mead(output, videos)
     note(summary(result), quiet=quiet)
     show(asdict(result), result.output, as_json=as_json)
     if result.quarantined:

@@ -168,7 +168,7 @@ def test_a_cluster_that_loses_a_machine_gives_the_same_bytes(grid: Path, tmp_pat
                     start_new_session=True,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                )  # fmt: skip
+                )
             )
             time.sleep(15)
         words = ("--landmarks", "shipped", "--cluster", f"127.0.0.1:{port}", "--json")
