@@ -23,7 +23,7 @@ from emotalk.evaluation.summary import CSV_COLUMNS, Evaluation, csv_rows, intens
 from emotalk.face import Face, bounding_box
 from emotalk.image import read_image
 from emotalk.metrics import METRICS
-from emotalk.pipeline import write_sound
+from emotalk.result import write_sound
 from emotalk.video import VideoWriter, read_frames
 
 RATE = 16_000
@@ -202,7 +202,7 @@ def measured(evaluator: Evaluator, item: Item) -> Measured:
 
 
 def test_a_video_against_itself_is_perfect(evaluator: Evaluator, film: Callable[..., Path]) -> None:
-    path = film("a.mp4")
+    path = film("a.mp4", frames=12)
     values = measured(evaluator, Item(path, path)).values
     assert values["psnr"] == values["psnr_full"] == measure.IDENTICAL_DB
     assert values["ssim"] == values["ssim_full"] == 1.0
@@ -213,14 +213,16 @@ def test_a_video_against_itself_is_perfect(evaluator: Evaluator, film: Callable[
 
 
 def test_blur_shift_and_delay_are_seen_by_what_should_see_them(evaluator: Evaluator, film: Callable[..., Path]) -> None:
-    real = film("real.mp4")
-    soft = measured(evaluator, Item(film("b.mp4", change=lambda p: cv2.GaussianBlur(p, (0, 0), 2)), real)).values
+    real = film("real.mp4", frames=12)
+    soft = measured(
+        evaluator, Item(film("b.mp4", frames=12, change=lambda p: cv2.GaussianBlur(p, (0, 0), 2)), real)
+    ).values
     assert soft["psnr"] < 40 and soft["ssim"] < 0.95 and soft["sharpness_ratio"] < 0.5
     assert soft["m_lmd"] < 0.1
-    late = [measured(evaluator, Item(film(f"d{k}.mp4", late=k), real)).values for k in (1, 3)]
+    late = [measured(evaluator, Item(film(f"d{k}.mp4", late=k, frames=12), real)).values for k in (1, 3)]
     assert all(one["m_lmd"] > 0.3 and one["lvd"] > 0.1 for one in late)
     assert late[0]["opening_correlation"] > late[1]["opening_correlation"]
-    shifted = measured(evaluator, Item(film("s.mp4", change=lambda p: np.roll(p, 6, 1)), real)).values
+    shifted = measured(evaluator, Item(film("s.mp4", frames=12, change=lambda p: np.roll(p, 6, 1)), real)).values
     assert shifted["psnr_full"] < 25 and shifted["ssim_full"] < 0.9
 
 
@@ -284,7 +286,7 @@ def test_one_broken_file_does_not_stop_the_rest(
 
 
 def test_real_videos_have_a_row_of_their_own(evaluator: Evaluator, film: Callable[..., Path]) -> None:
-    path, real = film("a.mp4", late=2), film("real.mp4")
+    path, real = film("a.mp4", late=2, frames=12), film("real.mp4", frames=12)
     video, beside = evaluator.measure(Item(path, real, emotion="sad", intensity=2.0))
     assert beside is not None
     again = evaluator.measure(Item(path, real))[1]
