@@ -213,7 +213,7 @@ class Audio2LandmarkConfig:
     embedding: int = 160  # numbers a window is turned into; unused by "window"
     layers: int = 2
     units: int = 128  # per layer and direction
-    dropout: float = 0.2  # in training only
+    dropout: float = 0.3  # in training only
 
     def __post_init__(self) -> None:
         if self.recurrent not in ("frames", "window"):
