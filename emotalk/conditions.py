@@ -51,13 +51,18 @@ class Feeling:
     lower: Weights | None = field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, emotion: str | Emotion | Weights, intensity: float) -> Feeling:
-        """From what somebody wishes.
+    def of(
+        cls,
+        emotion: str | Emotion | Weights,
+        intensity: float,
+        lower: str | Emotion | Weights | None = None,
+    ) -> Feeling:
+        """From what somebody wishes, maybe something else for mouth and chin.
 
         Raises:
             ConfigError: if the emotion is unknown, a weight is wrong or the intensity is out of range.
         """
-        return cls(shares(emotion), check_intensity(intensity))
+        return cls(shares(emotion), check_intensity(intensity), lower=None if lower is None else shares(lower))
 
     @property
     def is_neutral(self) -> bool:

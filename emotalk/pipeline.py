@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import audio, compose, image, landmarks
-from .conditions import Feeling, shares
+from .conditions import Feeling
 from .config import PipelineConfig
 from .device import check_device_name, is_out_of_memory, resolve_device
 from .emotions import Emotion
-from .errors import AudioError, ConfigError, DeviceError, InputError, OutputError
+from .errors import AudioError, ConfigError, DeviceError, InputError
 from .expression import EmotionalFace, Expressions, Photograph
 from .face import SOURCES, FaceFinder
 from .life import Life, loudness_of
+from .result import Result, Sound, Speech
 from .scene import CloseUp, Scene
 from .speech_motion import lips_closed, resample
-from .tracks import Track, read_track
+from .tracks import Ramp, Track, read_track
 from .weights import check_source, load_network
 
 if TYPE_CHECKING:
@@ -38,81 +37,7 @@ if TYPE_CHECKING:
 MOST_PIXELS = 1 << 24  # of a batch of frames: memory is bounded for large faces, too
 MOST_WORKERS = 8  # cores that make frames; the encoder needs some, too
 
-Sound = tuple[np.ndarray, int]  # samples (n,) or (n, channels), and their rate in Hz
 EmotionWish = str | Emotion | Mapping[Emotion, float]
-
-
-class Result:
-    """A talking video that is made while it is read. Nothing is kept: memory does not grow with the length."""
-
-    def __init__(self, pipeline: Pipeline, scene: Scene, speech: _Speech) -> None:
-        self._pipeline = pipeline
-        self._speech = speech
-        self.scene = scene
-        self.fps = scene.fps
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        height, width = self.scene.close_up.photograph.picture.shape[:2]
-        return width, height
-
-    @property
-    def frame_count(self) -> int:
-        """Number of frames."""
-        return self.scene.frame_count
-
-    @property
-    def duration(self) -> float:
-        """Seconds of picture."""
-        return self.frame_count / self.fps
-
-    def frames(self) -> Iterator[np.ndarray]:
-        """The frames from the first on, each (H, W, 3) uint8 RGB; every call starts anew.
-
-        Raises:
-            DeviceError: if memory runs out.
-        """
-        return self._pipeline.animate(self.scene)
-
-    def save(self, path: str | Path, overwrite: bool = False, on_frame: Callable[[int], object] | None = None) -> Path:
-        """Write an mp4 with the speech; the file appears under its name only when it is complete.
-
-        Args:
-            path: where to.
-            overwrite: replace an existing file.
-            on_frame: called after each frame with the number of frames written so far.
-
-        Raises:
-            OutputError: if the file exists or cannot be written.
-            DeviceError: if memory runs out.
-        """
-        from .video import VideoWriter
-
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; give another name or allow overwriting")
-        width, height = self.size
-        with VideoWriter(path, width, height, self.fps, audio=self._speech.path) as writer:
-            for done, frame in enumerate(self.frames(), start=1):
-                writer.write(frame)
-                if on_frame is not None:
-                    on_frame(done)
-        return path
-
-
-class _Speech:
-    """A recording as a file: the sound of the video is that file, untouched. Arrays live in a temporary one."""
-
-    def __init__(self, source: str | Path | Sound) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        if isinstance(source, str | Path):
-            self.path = Path(source)
-        else:
-            self._folder = tempfile.TemporaryDirectory(prefix="emotalk-")
-            self.path = Path(self._folder.name) / "speech.wav"
-            write_sound(self.path, *source)
-        self.waveform = audio.read_audio(self.path)
 
 
 class Pipeline:
@@ -172,7 +97,7 @@ class Pipeline:
         emotion: EmotionWish = Emotion.NEUTRAL,
         intensity: float = 2.0,
         lower_emotion: EmotionWish | None = None,
-        track: Track | str | Path | None = None,
+        track: Track | Ramp | str | Path | None = None,
         still: bool = False,
         fps: float = 25,
         face_index: int = 1,
@@ -194,21 +119,63 @@ class Pipeline:
             InputError, ConfigError, WeightsError, DeviceError: in one line, before anything slow begins.
         """
         feelings = as_track(track, emotion, intensity, lower_emotion)
+        scenes, sound = self.scenes(face, speech, [feelings], still=still, fps=fps, face_index=face_index)
+        return self._result(scenes[0], sound)
+
+    def compare(
+        self,
+        face: str | Path | np.ndarray,
+        speech: str | Path | Sound,
+        feelings: Sequence[Feeling],
+        labels: Sequence[str],
+        *,
+        still: bool = False,
+        fps: float = 25,
+        face_index: int = 1,
+    ) -> Result:
+        """The same speech with several feelings, side by side in one labelled video.
+
+        Raises:
+            InputError, ConfigError, WeightsError, DeviceError: as `generate`.
+        """
+        tracks = [Track.constant(feeling) for feeling in feelings]
+        scenes, sound = self.scenes(face, speech, tracks, still=still, fps=fps, face_index=face_index)
+        return Result.side_by_side([self._result(scene, sound) for scene in scenes], labels)
+
+    def scenes(
+        self,
+        face: str | Path | np.ndarray,
+        speech: str | Path | Sound,
+        tracks: Sequence[Track | Ramp],
+        *,
+        still: bool = False,
+        fps: float = 25,
+        face_index: int = 1,
+    ) -> tuple[list[Scene], Speech]:
+        """One face and one recording with several tracks of feelings, everything that is the same done once.
+
+        Raises:
+            InputError, ConfigError, WeightsError, DeviceError: as `generate`.
+        """
         audio.number_of_frames(1.0, fps)
         picture = read_picture(face)
-        sound = _Speech(speech)
+        sound = Speech(speech)
         if sound.waveform.is_silent:
             name = speech if isinstance(speech, str | Path) else "the recording"
             raise AudioError(f"{name} is silent; give a recording of speech")
-        feelings.check_end(sound.waveform.duration)
+        timed = [track.over(sound.waveform.duration) for track in tracks]
         with memory_errors(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="listen") as pool:
             listening = pool.submit(self.listen, sound.waveform, fps)  # librosa takes a second to begin: do both
             close_up = CloseUp(self.find(picture, face_index, name=name_of(face)))
             expressions = self.expressions(close_up.part)
-            expressions.face(feelings.feeling_at(0.5 / fps))
+            expressions.face(timed[0].feeling_at(0.5 / fps))
             moves = listening.result()
             life = Life.still(len(moves)) if still else self.enliven(sound.waveform, moves, fps)
-        return Result(self, Scene(close_up, expressions, feelings, moves, life, float(fps)), sound)
+        return [Scene(close_up, expressions, track, moves, life, float(fps)) for track in timed], sound
+
+    def _result(self, scene: Scene, sound: Speech) -> Result:
+        height, width = scene.close_up.photograph.picture.shape[:2]
+        return Result(lambda: self.animate(scene), (width, height), scene.frame_count, scene.fps, sound)
 
     def emotional_face(
         self,
@@ -224,7 +191,7 @@ class Pipeline:
         Raises:
             InputError, ConfigError, WeightsError, DeviceError: as `generate`.
         """
-        feeling = as_track(None, emotion, intensity, lower_emotion).feeling_at(0)
+        feeling = Feeling.of(emotion, intensity, lower_emotion)
         return next(self.emotional_faces(photo, [feeling], face_index=face_index))
 
     def emotional_faces(
@@ -366,20 +333,18 @@ class Pipeline:
 
 
 def as_track(
-    track: Track | str | Path | None, emotion: EmotionWish, intensity: float, lower_emotion: EmotionWish | None
-) -> Track:
+    track: Track | Ramp | str | Path | None, emotion: EmotionWish, intensity: float, lower_emotion: EmotionWish | None
+) -> Track | Ramp:
     """What is felt when, from what may be asked for.
 
     Raises:
         ConfigError: if an emotion is unknown or the intensity out of range.
         InputError: if the track is unusable.
     """
-    feeling = Feeling.of(emotion, intensity)
-    if lower_emotion is not None:
-        feeling = replace(feeling, lower=shares(lower_emotion))
+    feeling = Feeling.of(emotion, intensity, lower_emotion)
     if track is None:
         return Track.constant(feeling)
-    return track if isinstance(track, Track) else read_track(track)
+    return read_track(track) if isinstance(track, str | Path) else track
 
 
 def name_of(picture: str | Path | np.ndarray) -> str:
@@ -399,27 +364,6 @@ def read_picture(source: str | Path | np.ndarray) -> np.ndarray:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise InputError(f"the picture is {picture.dtype} of shape {picture.shape}; expected uint8 RGB (H, W, 3)")
     return np.ascontiguousarray(picture)
-
-
-def write_sound(path: Path, samples: np.ndarray, rate: int) -> None:
-    """Write samples as a wav file that loses nothing.
-
-    Raises:
-        AudioError: if there is no sound in the array.
-    """
-    import soundfile
-
-    array = np.asarray(samples)
-    if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "if":
-        raise AudioError(f"the sound is {array.dtype} of shape {array.shape}; expected numbers (n,) or (n, channels)")
-    if not rate > 0:
-        raise AudioError(f"the sample rate is {rate}; it must be above 0")
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32)
-    try:
-        soundfile.write(path, array, int(rate), subtype="FLOAT" if array.dtype.kind == "f" else None)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise AudioError(f"the sound cannot be used: {error}") from None
 
 
 def half_is_fast(device: torch.device) -> bool:

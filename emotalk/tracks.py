@@ -68,11 +68,6 @@ class Track:
         """One feeling all the time."""
         return cls([Key(0.0, feeling)])
 
-    @classmethod
-    def ramp(cls, start: Feeling, end: Feeling, seconds: float, ease: Ease = Ease.LINEAR) -> Track:
-        """From one feeling at the beginning to another at the end."""
-        return cls([Key(0.0, start, ease), Key(seconds, end, ease)])
-
     def feeling_at(self, seconds: float) -> Feeling:
         """What is felt at a time.
 
@@ -95,8 +90,8 @@ class Track:
         feeling = self.feeling_at(seconds)
         return condition_vector(dict(feeling.weights), feeling.intensity)
 
-    def check_end(self, seconds: float) -> Track:
-        """Return the track if no key moment lies after the end.
+    def over(self, seconds: float) -> Track:
+        """The track for a recording of that length: itself, if no key moment lies after the end.
 
         Raises:
             InputError: if one does.
@@ -105,6 +100,40 @@ class Track:
             if key.time > seconds + END_TOLERANCE:
                 raise InputError(f"row {number} of the track: {key.time:g} s is after the end ({seconds:.2f} s)")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """From one feeling at the beginning of a recording to another at its end, however long it is."""
+
+    start: Feeling
+    end: Feeling
+    ease: Ease = Ease.LINEAR
+
+    def over(self, seconds: float) -> Track:
+        """As a track for a recording of that length."""
+        return Track([Key(0.0, self.start, self.ease), Key(seconds, self.end, self.ease)])
+
+    def at(self, share: float) -> Feeling:
+        """What is felt at a share of the way, not eased."""
+        return between(self.start, self.end, share)
+
+    def levels(self, steps: int) -> list[Feeling]:
+        """Feelings in equal steps, from the first to the last.
+
+        Raises:
+            ConfigError: if there are fewer than two.
+        """
+        if steps < 2:
+            raise ConfigError(f"{steps} steps are too few; give at least 2")
+        return [self.at(step / (steps - 1)) for step in range(steps)]
+
+    def keys(self, seconds: float, steps: int) -> Track:
+        """The same as a track to edit: with a key moment at each of equal steps, if that changes nothing."""
+        if self.ease is not Ease.LINEAR:
+            return self.over(seconds)
+        times = [seconds * step / (steps - 1) for step in range(steps)]
+        return Track([Key(time, feeling, self.ease) for time, feeling in zip(times, self.levels(steps), strict=True)])
 
 
 def check_time(time: float, before: float | None = None) -> float:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "emotalk"
 GENERATION = [
     "errors", "files", "config", "emotions", "conditions", "tracks", "life", "image", "audio", "video", "landmarks",
     "device", "nets", "weights", "face", "compose", "head_motion", "speech_motion", "expression", "scene",
-    "pipeline",
+    "layout", "result", "pipeline",
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from emotalk.life import Life
 from emotalk.nets.audio2landmark import Audio2Landmark
 from emotalk.pipeline import Pipeline
 from emotalk.scene import CloseUp, Scene
-from emotalk.tracks import Key, Track
+from emotalk.tracks import Key, Ramp, Track
 from emotalk.weights import save_network
 
 HEIGHT, WIDTH = 220, 300
@@ -188,7 +188,7 @@ def test_pixels_away_from_the_head_are_those_of_the_photograph(pipe: Pipeline) -
     assert 0.05 < (inside == 0).mean() < 0.9
     for frame in pipe.generate(picture, speech(0.4), emotion="angry", intensity=3, still=True).frames():
         assert np.array_equal(frame[inside == 0], picture[inside == 0])
-    head = pipe.generate(picture, speech(0.4)).scene.close_up.head
+    head = CloseUp(pipe.find(picture)).head
     inside[head.rows, head.columns] = 1
     assert (inside == 0).mean() > 0.05
     for frame in pipe.generate(picture, speech(0.4), emotion="angry", intensity=3).frames():
@@ -269,7 +269,7 @@ def test_memory_does_not_grow_with_the_length(pipe: Pipeline) -> None:
     def peak(seconds: int) -> int:
         frames = seconds * 25
         life = Life(np.full(frames, 0.6), np.full(frames, 0.6), np.ones((frames, 6)))
-        track = Track.ramp(Feeling.of("happy", 1), Feeling.of("happy", 3), seconds)
+        track = Ramp(Feeling.of("happy", 1), Feeling.of("happy", 3)).over(seconds)
         moves = np.zeros((frames, 37, 2))
         scene = Scene(close_up, pipe.expressions(close_up.part), track, moves, life, 25.0)
         gc.collect()

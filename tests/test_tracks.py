@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from emotalk.conditions import Feeling
 from emotalk.emotions import Emotion, condition_vector
-from emotalk.errors import InputError, OutputError
-from emotalk.tracks import Ease, Key, Track, read_track, write_track
+from emotalk.errors import ConfigError, InputError, OutputError
+from emotalk.tracks import Ease, Key, Ramp, Track, read_track, write_track
 
 HAPPY, SAD = Feeling.of("happy", 3), Feeling.of("sad", 2)
 
@@ -96,11 +96,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_after_the_end() -> None:
-    track = Track.ramp(HAPPY, SAD, 5)
-    assert track.check_end(5) is track
-    track.check_end(4.97)
+    track = Ramp(HAPPY, SAD).over(5)
+    assert track.over(5) is track
+    track.over(4.97)
     with pytest.raises(InputError, match=r"row 2 of the track: 5 s is after the end \(4.80 s\)"):
-        track.check_end(4.8)
+        track.over(4.8)
 
 
 def test_nothing_changes_before_the_first_and_after_the_last_key() -> None:
@@ -111,11 +111,11 @@ def test_nothing_changes_before_the_first_and_after_the_last_key() -> None:
 
 
 def test_an_intensity_ramp_is_straight_and_whole_levels_are_whole() -> None:
-    track = Track.ramp(Feeling.of("happy", 0), HAPPY, 6)
+    track = Ramp(Feeling.of("happy", 0), HAPPY).over(6)
     for level in range(4):
         assert track.feeling_at(2 * level).intensity == pytest.approx(level)
         np.testing.assert_allclose(track.condition_at(2 * level), condition_vector(Emotion.HAPPY, level), atol=1e-6)
-    smooth = Track.ramp(Feeling.of("happy", 0), HAPPY, 6, Ease.SMOOTH)
+    smooth = Ramp(Feeling.of("happy", 0), HAPPY, Ease.SMOOTH).over(6)
     levels = [smooth.feeling_at(t).intensity for t in np.linspace(0, 6, 61)]
     assert (np.diff(levels) > 0).all()
     assert levels[30] == pytest.approx(1.5)
@@ -123,14 +123,14 @@ def test_an_intensity_ramp_is_straight_and_whole_levels_are_whole() -> None:
 
 
 def test_from_and_to_neutral_the_emotion_itself_fades() -> None:
-    for track in (Track.ramp(Feeling.of("neutral", 2), HAPPY, 2), Track.ramp(HAPPY, Feeling.of("neutral", 2), 2)):
+    for track in (Ramp(Feeling.of("neutral", 2), HAPPY).over(2), Ramp(HAPPY, Feeling.of("neutral", 2)).over(2)):
         middle = track.feeling_at(1)
         assert dict(middle.weights) == {Emotion.HAPPY: 1.0}
         assert middle.intensity == pytest.approx(1.5)
 
 
 def test_from_one_emotion_to_another() -> None:
-    middle = Track.ramp(HAPPY, SAD, 2).feeling_at(0.5)
+    middle = Ramp(HAPPY, SAD).over(2).feeling_at(0.5)
     assert middle.weights == pytest.approx({Emotion.HAPPY: 0.75, Emotion.SAD: 0.25})
     assert middle.intensity == pytest.approx(2.75)
 
@@ -161,3 +161,20 @@ def test_tracks_that_cannot_be_written(tmp_path: Path) -> None:
     compound = Feeling(SAD.weights, 2, lower=HAPPY.weights)
     with pytest.raises(OutputError, match="lower face"):
         write_track(tmp_path / "track.csv", Track.constant(compound))
+
+
+def test_a_ramp_as_a_track_to_edit_is_the_same_ramp() -> None:
+    for ease in Ease:
+        ramp = Ramp(Feeling.of("happy", 0), Feeling.of("sad", 3), ease)
+        plain, edited = ramp.over(4.8), ramp.keys(4.8, 4)
+        assert len(edited.keys) == (4 if ease is Ease.LINEAR else 2)
+        for time in np.linspace(0, 4.8, 40):
+            np.testing.assert_allclose(edited.condition_at(time), plain.condition_at(time), atol=1e-6)
+
+
+def test_levels_are_equal_steps() -> None:
+    ramp = Ramp(Feeling.of("happy", 0), HAPPY)
+    assert [level.intensity for level in ramp.levels(4)] == pytest.approx([0, 1, 2, 3])
+    assert ramp.levels(2) == [ramp.start, ramp.end]
+    with pytest.raises(ConfigError, match="1 steps are too few"):
+        ramp.levels(1)

@@ -12,6 +12,7 @@ from ..device import is_out_of_memory
 from ..errors import DeviceError, EmotalkError
 from .evaluate import evaluate
 from .generate import generate
+from .interpolate_intensity import interpolate_intensity
 from .output import report, show
 from .prepare import prepare
 from .train import train
@@ -64,6 +65,7 @@ def emotalk(
 
 
 app.command()(generate)
+app.command()(interpolate_intensity)
 app.command()(evaluate)
 app.command()(prepare)
 app.add_typer(train, name="train")

@@ -28,7 +28,8 @@ EmotionOption = Annotated[
     str,
     typer.Option(
         "--emotion", "-e", metavar="NAME",
-        help="angry, disgusted, contempt, fear, happy, sad, surprised or neutral; common synonyms work.",
+        help="angry, disgusted, contempt, fear, happy, sad, surprised or neutral; synonyms work; a blend is "
+        "happy=0.6,surprised=0.4.",
     ),
 ]  # fmt: skip
 IntensityOption = Annotated[
@@ -37,6 +38,7 @@ IntensityOption = Annotated[
         "--intensity", "-i", metavar="0..3", help="1 weak, 2 medium, 3 strong, decimals between; 0 is neutral."
     ),
 ]
+StillOption = Annotated[bool, typer.Option("--still", help="No blinks, no motion of brows and head.")]
 FpsOption = Annotated[float, typer.Option("--fps", metavar="RATE", help="Frames per second of the video.")]
 FaceIndexOption = Annotated[
     int, typer.Option("--face", metavar="N", help="Which face when there are several; 1 is the largest.")

@@ -91,17 +91,31 @@ def check_input(path: Path, what: str) -> Path:
     return path
 
 
-def check_destination(path: Path, name: str, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> Path:
-    """Return `path`, or `name` in it if it is a folder, if a video may be written there.
+def check_destination(
+    path: Path,
+    name: str,
+    *,
+    overwrite: bool,
+    inputs: tuple[Path, ...] = (),
+    suffixes: tuple[str, ...] = (VIDEO_SUFFIX,),
+) -> Path:
+    """Return `path`, or `name` in it if it is a folder, if a file may be written there.
+
+    Args:
+        path: where to.
+        name: default name of the file.
+        overwrite: allow an existing file.
+        inputs: files that must not be replaced.
+        suffixes: endings that the name may have.
 
     Raises:
-        UsageError: if the name does not end in .mp4.
+        UsageError: if the name ends otherwise.
         OutputError: if it exists, is one of the inputs, or its folder is missing or closed.
     """
     try:
         path = path / name if path.is_dir() else path
-        if path.suffix.lower() != VIDEO_SUFFIX:
-            raise UsageError(f"the output {path} must end in {VIDEO_SUFFIX}")
+        if path.suffix.lower() not in suffixes:
+            raise UsageError(f"the output {path} must end in {' or '.join(suffixes)}")
         folder = path.parent
         if not folder.is_dir():
             state = "is not a folder" if folder.exists() else "does not exist"

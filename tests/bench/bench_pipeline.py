@@ -154,23 +154,24 @@ def stages(face: Path, speech: Path, weights: Path | None, *, given: bool, repea
     import torch
 
     from emotalk import audio, landmarks
-    from emotalk import pipeline as module
+    from emotalk.conditions import Feeling
     from emotalk.config import PipelineConfig
     from emotalk.image import read_image
+    from emotalk.tracks import Track
     from emotalk.video import VideoWriter
 
     pipeline = make_pipeline(weights, given=given)
     picture = read_image(face)
     waveform = audio.read_audio(speech)
     fps = 25.0
-    found = pipeline.find(picture)
-    condition = module.wish(**WISH)
-    feeling = pipeline.feel(found, condition)
     result = pipeline.generate(face, speech, **WISH)
     count = result.frame_count
     network, half = pipeline.network("refinement"), pipeline.half
-    wanted = result._wanted[: pipeline.config.batch]
-    edits = pipeline._speak(network, feeling, wanted)
+    (scene,), _ = pipeline.scenes(face, speech, [Track.constant(Feeling.of(**WISH))])
+    batch = range(min(count, pipeline.config.batch))
+    faces = [scene.face(frame) for frame in batch]
+    wanted = np.stack([scene.wanted(frame, faces[0]) for frame in batch])
+    edits = pipeline._speak(network, faces, wanted)
     windows = torch.from_numpy(audio.mfcc_windows(waveform.samples, fps))[None]
     frames = list(result.frames())
 
@@ -187,29 +188,29 @@ def stages(face: Path, speech: Path, weights: Path | None, *, given: bool, repea
             result.save(Path(folder) / "out.mp4")
 
     def lay() -> None:
-        for edit in edits:
-            frame = feeling.picture.copy()
-            frame[feeling.region.rows, feeling.region.columns] = feeling.region.apply(feeling.picture, edit)
+        for frame, edit in enumerate(edits):
+            scene.close_up.whole(scene.draw(frame, faces[frame], edit))
+
+    def feel() -> None:
+        pipeline.expressions(scene.close_up.part).face(Feeling.of(**WISH))
 
     few = max(1, repeats // 2)
     table = {
         "read picture": milliseconds(lambda: read_image(face), repeats),
         "find face": milliseconds(lambda: pipeline.find(picture), repeats),
-        "emotion edit": milliseconds(lambda: pipeline.feel(found, condition), repeats),
+        "emotion edit": milliseconds(feel, repeats),
         "read sound": milliseconds(lambda: audio.read_audio(speech), repeats),
         "mfcc": milliseconds(lambda: audio.mfcc_windows(waveform.samples, fps), few),
         "audio2landmark": milliseconds(lambda: pipeline.network("audio2landmark").displacements(windows), few),
-        "refinement per frame": milliseconds(
-            lambda: pipeline._speak(network, feeling, wanted), 2 * repeats, len(wanted)
-        ),
+        "refinement per frame": milliseconds(lambda: pipeline._speak(network, faces, wanted), 2 * repeats, len(wanted)),
         "compose per frame": milliseconds(lay, 2 * repeats, len(wanted)),
         "encode per frame": milliseconds(encode, few, count),
         "all per frame, as a video": milliseconds(save, few, count),
     }
     pipeline.config, pipeline.half, pipeline._networks = PipelineConfig(half=False), False, {}
     network = pipeline.network("refinement")
-    exact = [feeling.region.apply(feeling.picture, edit) for edit in pipeline._speak(network, feeling, wanted)]
-    usual = [feeling.region.apply(feeling.picture, edit) for edit in edits]
+    exact = [scene.draw(frame, faces[0], edit) for frame, edit in enumerate(pipeline._speak(network, faces, wanted))]
+    usual = [scene.draw(frame, faces[0], edit) for frame, edit in enumerate(edits)]
     apart = np.abs(np.stack(exact).astype(int) - np.stack(usual))
     return {
         "milliseconds": table,
@@ -217,10 +218,10 @@ def stages(face: Path, speech: Path, weights: Path | None, *, given: bool, repea
         "frames": count,
         "size": list(result.size),
         "changed_rectangle": [
-            feeling.region.columns.stop - feeling.region.columns.start,
-            feeling.region.rows.stop - feeling.region.rows.start,
+            scene.close_up.columns.stop - scene.close_up.columns.start,
+            scene.close_up.rows.stop - scene.close_up.rows.start,
         ],
-        "eye_distance": landmarks.FACE_UNIT / float(np.sqrt(np.linalg.det(found.crop[:, :2]))),
+        "eye_distance": landmarks.FACE_UNIT / float(np.sqrt(np.linalg.det(scene.close_up.photograph.crop[:, :2]))),
         "half_precision": {
             "used": half,
             "mean_grey_levels": float(apart.mean()),
