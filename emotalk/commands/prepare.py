@@ -171,7 +171,9 @@ def prepare(
 
         if rig is None:
             raise UsageError("puppets need --rig: ict_facekit_light.npz, the light ICT face rig, or its folder")
-        puppet = PuppetRule(rig=str(rig.absolute()), speech=speech and str(speech.absolute()), takes=takes, seed=seed)
+        puppet = PuppetRule(
+            rig=str(rig.absolute()), speech=None if speech is None else str(speech.absolute()), takes=takes, seed=seed
+        )
         scanned = scan_portraits(root, puppet)
     elif rig or speech or videos or takes != 1:
         raise UsageError("--rig, --speech, --takes and --videos belong to --corpus puppet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 from collections import deque
@@ -43,7 +44,7 @@ def run_cluster(tasks: Sequence[Task], address: str, function: Callable[[Task], 
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"no Ray cluster at {address} ({reason}); start one with ray start") from None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import bench_pipeline
+import bench_prepare
 import pytest
 
 
@@ -27,3 +28,18 @@ def test_pipeline_speed() -> None:
     shipped = (bench_pipeline.ASSETS / "refinement.safetensors").is_file()
     facts = bench_pipeline.main([] if shipped else ["--random"])
     assert facts["warm"]["frames_per_second"] > 25
+
+
+def test_the_prepare_bench_runs_on_a_short_clip(tmp_path: Path) -> None:
+    facts = bench_prepare.main(["--tiny", "--json", str(tmp_path / "bench.json")])
+    assert json.loads((tmp_path / "bench.json").read_text()) == facts
+    assert facts["frames"] > 0 and facts["frames_per_processor_second"] > 1
+    assert facts["peak_mib_last"] >= facts["peak_mib_first"]
+
+
+@pytest.mark.bench
+def test_prepare_speed() -> None:
+    """Of one processor, 1080 lines."""
+    facts = bench_prepare.main([])
+    assert facts["frames_per_processor_second"] > 40
+    assert facts["peak_mib_last"] < 2000
