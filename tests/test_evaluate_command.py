@@ -119,7 +119,7 @@ def test_a_broken_file_is_in_the_table_and_in_the_exit_code() -> None:
     result = evaluate("a_sad3.mp4", "bad.mp4")
     assert result.exit_code == 1
     assert "1 of 2 videos evaluated" in result.stdout and "bad.mp4: bad.mp4 shows no face" in result.stdout
-    assert result.stderr == "emotalk: not evaluated: bad.mp4: bad.mp4 shows no face\n"
+    assert result.stderr == "emotalk: not evaluated: bad.mp4 shows no face\n"
     nothing = evaluate("bad.mp4")
     assert nothing.exit_code == 3 and "0 of 1 videos" in nothing.stdout
 

@@ -73,6 +73,12 @@ JudgeOption = Annotated[
 CsvOption = Annotated[
     Path | None, typer.Option("--csv", metavar="FILE", help="Write one row per video.", rich_help_panel=OUTPUT)
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE", help="Write one web page: plots, pictures, small clips.", rich_help_panel=OUTPUT
+    ),
+]
 
 
 def evaluate(
@@ -88,6 +94,7 @@ def evaluate(
     weights: WeightsOption = "shipped",
     offline: OfflineOption = False,
     csv_file: CsvOption = None,
+    report: ReportOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -105,8 +112,9 @@ def evaluate(
         wanted = plan(videos, reference or (), source or (), emotion, intensity)
     check_device_name(device)
     check_source(weights)
-    if csv_file is not None:
-        check_new(csv_file, overwrite=overwrite)
+    for path in (csv_file, report):
+        if path is not None:
+            check_new(path, overwrite=overwrite)
     with byte_progress(quiet=quiet) as on_bytes:
         fetch_set(weights, offline=offline, on_bytes=on_bytes)
     for line in wanted.unmatched:
@@ -115,13 +123,17 @@ def evaluate(
     result = run(wanted, landmarks, weights, device, offline, emotion_network, quiet=quiet)
     if csv_file is not None:
         write_csv(csv_file, result)
+    if report is not None:
+        from ..report import write_report
+
+        note(f"the report is {write_report(result, report)}", quiet=quiet)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
     show(result.as_facts() if as_json else {}, "" if as_json else table(result, width), as_json=as_json)
     for one in (*result.videos, *result.real):
         for warning in one.warnings:
             note(f"{one.path}: {warning}", quiet=quiet)
-    for path, error in result.failures:
-        note(f"not evaluated: {path}: {error}")
+    for line in result.failure_lines:
+        note(f"not evaluated: {line}")
     if result.failures or wanted.unmatched:
         raise typer.Exit(1 if result.measured else InputError.exit_code)
 
@@ -262,7 +274,7 @@ def videos_table(result: Evaluation) -> Any:
 
     shown = [key for key in EACH if any(key in one.values for one in (*result.videos, *result.real))]
     each = Table(title="each video", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    each.add_column("video", overflow="fold", min_width=16)
+    each.add_column("video", overflow="fold", min_width=30)
     for key in shown:
         each.add_column(SHORT.get(key, METRICS[key].title), justify="right")
     rows: Sequence[tuple[str, Any]] = [("", one) for one in result.videos] + [("real: ", one) for one in result.real]
@@ -276,7 +288,8 @@ def videos_table(result: Evaluation) -> Any:
 
 
 SHORT = {
-    "sync_correlation": "sync", "sync_lag": "lag ms", "energy_correlation": "energy sync", "lip_closure": "closed %",
+    "sync_correlation": "sync", "sync_lag": "lag ms", "energy_correlation": "energy", "lip_closure": "closed %",
+    "sharpness": "sharp", "strength": "strength",
     "m_lmd": "M-LMD", "f_lmd": "F-LMD",
 }  # fmt: skip
 

@@ -49,6 +49,11 @@ class Evaluation:
         return [(str(one.path), one.error) for one in (*self.videos, *self.real) if one.error is not None]
 
     @property
+    def failure_lines(self) -> list[str]:
+        """One line for each failure."""
+        return [error if path in error else f"{path}: {error}" for path, error in self.failures]
+
+    @property
     def measured(self) -> list[Measured]:
         """Videos that could be evaluated."""
         return [video for video in self.videos if video.error is None]
