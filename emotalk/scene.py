@@ -10,7 +10,7 @@ from .expression import EmotionalFace, Expressions, Photograph
 from .head_motion import HeadMotion
 from .landmarks import CROP_SIZE, invert_transform, transform_points
 from .life import Life
-from .speech_motion import wanted_points
+from .speech_motion import SpeechColour, wanted_points
 from .tracks import Track
 
 
@@ -94,7 +94,9 @@ class Scene:
 
     def wanted(self, frame: int, face: EmotionalFace) -> np.ndarray:
         """Where the lower face shall be, (37, 2) canonical crop pixels."""
-        return wanted_points(face.mouth, self._moves[frame : frame + 1])[0]
+        feeling = self.feeling(frame)
+        colour = SpeechColour.of(feeling.lower or feeling.weights, feeling.intensity)
+        return wanted_points(face.mouth, self._moves[frame : frame + 1], colour)[0]
 
     def draw(self, frame: int, face: EmotionalFace, edit: compose.NumpyEdit) -> np.ndarray:
         """The part of a frame that moves, with lips by the edit of `refinement`.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from .emotions import MAX_INTENSITY, Emotion
 from .errors import LandmarkError
 from .landmarks import FACE_UNIT, LOWER_FACE, LOWER_POINTS, check_landmarks
 
@@ -32,6 +34,49 @@ MOUTH_SCALE_LIMITS = (0.9, 1.1)
 FULL_OPENING = 0.1  # face units; from this speech opening on, the emotion has its own opening back
 MAX_OPENING = 0.6  # face units; more is no speech (strongest of 2,257 photographs: 0.65, of real speech: 0.25)
 FREE_DISPLACEMENT, MAX_DISPLACEMENT = 0.3, 0.45  # face units; real speech stays below 0.27
+
+
+# How a feeling at intensity 3 colours speech: factor of all motion, and how far each corner of the mouth moves outwards
+# when the inner lips part by 1. That feelings shift the targets of the lips: Magno Caldognetto et al., Speech
+# Communication 44 (2004). The numbers are our choice, small enough that words stay readable.
+SPEECH_COLOURS: Mapping[Emotion, tuple[float, float]] = {
+    Emotion.ANGRY: (1.22, 0.04),
+    Emotion.DISGUSTED: (0.94, 0.04),
+    Emotion.CONTEMPT: (0.88, 0.0),
+    Emotion.FEAR: (1.06, 0.06),
+    Emotion.HAPPY: (1.08, 0.16),
+    Emotion.SAD: (0.72, -0.03),
+    Emotion.SURPRISED: (1.12, -0.04),
+    Emotion.NEUTRAL: (1.0, 0.0),
+}
+# How much of the corners' way each of the 37 points goes, outwards: the corners themselves, and their neighbours.
+LEFTWARDS = {17: 1.0, 29: 1.0, 18: 0.5, 28: 0.5, 30: 0.4, 36: 0.4}
+RIGHTWARDS = {23: 1.0, 33: 1.0, 22: 0.5, 24: 0.5, 32: 0.4, 34: 0.4}
+OUTWARDS = np.array([RIGHTWARDS.get(point, 0.0) - LEFTWARDS.get(point, 0.0) for point in range(LOWER_POINTS)])
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechColour:
+    """How a feeling changes the motion of speech.
+
+    Attributes:
+        size: factor of all motion.
+        spread: how far each corner of the mouth moves outwards when the inner lips part by 1.
+    """
+
+    size: float = 1.0
+    spread: float = 0.0
+
+    @classmethod
+    def of(cls, weights: Mapping[Emotion, float], intensity: float) -> SpeechColour:
+        """Of a blend of emotions whose weights sum to 1."""
+        felt = intensity / MAX_INTENSITY
+        size = sum(weight * SPEECH_COLOURS[emotion][0] for emotion, weight in weights.items())
+        spread = sum(weight * SPEECH_COLOURS[emotion][1] for emotion, weight in weights.items())
+        return cls(1.0 + felt * (size - 1.0), felt * spread)
+
+
+PLAIN = SpeechColour()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +214,19 @@ def lips_closed(displacements: np.ndarray) -> np.ndarray:
     return (moves[:, LOWER_INNER] - moves[:, UPPER_INNER]).mean(1) < CLOSED_GAP
 
 
-def wanted_points(mouth: SpeakingMouth, displacements: np.ndarray) -> np.ndarray:
+def wanted_points(mouth: SpeakingMouth, displacements: np.ndarray, colour: SpeechColour = PLAIN) -> np.ndarray:
     """Where the lower face shall be in every frame, for a face that speaks and feels.
 
     Speech moves the face with closed lips, so p, b, m and silence close the mouth of any emotion. As speech opens
-    the mouth, the emotion gets its own opening back smoothly.
+    the mouth, the emotion gets its own opening back smoothly. The emotion also colours how the mouth moves.
 
     Shape:
         displacements: (T, 37, 2) face units, from the closed resting mouth. returns: (T, 37, 2) crop pixels.
     """
-    moves = soften(np.asarray(displacements, np.float64)) * mouth.scale
+    moves = soften(np.asarray(displacements, np.float64) * colour.size) * mouth.scale
     speech = np.maximum(((moves[:, LOWER_INNER] - moves[:, UPPER_INNER]) @ mouth.down).mean(1), 0.0)  # (T,)
+    right = np.array([mouth.down[1], -mouth.down[0]])
+    moves += (colour.spread * speech)[:, None, None] * OUTWARDS[:, None] * right
     feeling = (lip_gaps(mouth.feeling, mouth.down) - lip_gaps(mouth.closed, mouth.down)).mean() / FACE_UNIT
     rise = np.clip(speech / FULL_OPENING, 0.0, 1.0)
     share = rise * rise * (3.0 - 2.0 * rise)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotalk import speech_motion as motion
+from emotalk.emotions import Emotion
 from emotalk.errors import LandmarkError
 from emotalk.landmarks import FACE_UNIT, LOWER_FACE, POINTS
 
@@ -108,6 +109,48 @@ def test_a_wide_mouth_moves_a_little_more() -> None:
 def test_a_mouth_without_width_is_refused() -> None:
     with pytest.raises(LandmarkError, match="corners"):
         motion.SpeakingMouth.of(np.zeros((68, 2)))
+
+
+def swing(points: np.ndarray) -> float:
+    """Mean way of the 37 points from frame to frame, pixels."""
+    return float(np.linalg.norm(np.diff(points, axis=0), axis=-1).mean())
+
+
+def width(points: np.ndarray) -> np.ndarray:
+    """Distance of the mouth's corners in each frame, pixels."""
+    return np.linalg.norm(points[:, 23] - points[:, 17], axis=-1)
+
+
+@pytest.mark.parametrize("roll", [0.0, 0.3])
+def test_feelings_colour_the_motion_of_speech(roll: float) -> None:
+    mouth = motion.SpeakingMouth.of(face(0.0, roll))
+    words = speaking(*(0.12 - 0.12 * np.cos(np.linspace(0, 20, 100))))
+    turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+    words = words @ turn.T
+    said = {
+        emotion: motion.wanted_points(mouth, words, motion.SpeechColour.of({emotion: 1.0}, 3)) for emotion in Emotion
+    }
+    plain = motion.wanted_points(mouth, words)
+    assert np.array_equal(said[Emotion.NEUTRAL], plain)
+    assert swing(said[Emotion.SAD]) < 0.8 * swing(plain)
+    assert swing(said[Emotion.ANGRY]) > 1.15 * swing(plain)
+    spread = {emotion: (width(points) - width(plain)).max() / FACE_UNIT for emotion, points in said.items()}
+    assert spread[Emotion.HAPPY] > 0.05
+    assert max(spread, key=lambda emotion: spread[emotion]) is Emotion.HAPPY
+    assert abs(spread[Emotion.ANGRY]) < spread[Emotion.HAPPY]
+    for points in said.values():
+        assert gaps(points[:1], mouth).max() <= motion.CLOSED_GAP + 1e-9  # whatever it feels, silence is closed lips
+
+
+def test_colours_grow_with_intensity_and_blend() -> None:
+    happy, sad = {Emotion.HAPPY: 1.0}, {Emotion.SAD: 1.0}
+    assert motion.SpeechColour.of(happy, 0) == motion.PLAIN
+    sizes = [motion.SpeechColour.of(sad, level).size for level in (0, 1, 2, 3)]
+    assert (np.diff(sizes) < 0).all()
+    both = motion.SpeechColour.of({Emotion.HAPPY: 0.5, Emotion.SAD: 0.5}, 3)
+    parents = motion.SpeechColour.of(happy, 3), motion.SpeechColour.of(sad, 3)
+    assert both.size == pytest.approx((parents[0].size + parents[1].size) / 2)
+    assert both.spread == pytest.approx((parents[0].spread + parents[1].spread) / 2)
 
 
 @pytest.mark.parametrize("fps", [12.0, 23.976, 25.0, 30.0, 60.0])
