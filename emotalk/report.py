@@ -297,16 +297,16 @@ def _film(one: Measured, clip: bytes | None) -> str:
     return f'<video controls loop playsinline preload="metadata"{poster} src="{source}"></video>'
 
 
-def small_clip(path: Path) -> bytes | None:
+def small_clip(path: Path, seconds: float = CLIP_SECONDS, side: int = CLIP_SIDE) -> bytes | None:
     """The first seconds of a video with its sound as a small mp4 for browsers; None if that fails."""
     import imageio_ffmpeg
 
-    scale = f"scale='if(gt(iw,ih),{CLIP_SIDE},-2)':'if(gt(iw,ih),-2,{CLIP_SIDE})',format=yuv420p"
+    scale = f"scale='if(gt(iw,ih),{side},-2)':'if(gt(iw,ih),-2,{side})',format=yuv420p"
     with tempfile.TemporaryDirectory(prefix="emotalk-") as folder:
         part = Path(folder) / "clip.mp4"
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *LOCAL_FILES, "-i", f"file:{path}",
-            "-t", f"{CLIP_SECONDS:g}", "-map", "0:v:0", "-map", "0:a:0?", "-vf", scale, "-c:v", "libx264",
+            "-t", f"{seconds:g}", "-map", "0:v:0", "-map", "0:a:0?", "-vf", scale, "-c:v", "libx264",
             "-preset", "veryfast", "-crf", "27", "-c:a", "aac", "-b:a", "64k", "-ac", "1", "-ar", "48000",
             "-movflags", "+faststart", f"file:{part}",
         ]  # fmt: skip

@@ -79,6 +79,20 @@ ReportOption = Annotated[
         "--report", metavar="FILE", help="Write one web page: plots, pictures, small clips.", rich_help_panel=OUTPUT
     ),
 ]
+STUDY = "User study"
+StudyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--study", metavar="FOLDER", help="Make a page that asks people what they see.", rich_help_panel=STUDY
+    ),
+]
+AnswersOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--study-results", metavar="FILE", help="Answers of a participant, or a folder of them; may be repeated.",
+        rich_help_panel=STUDY,
+    ),
+]  # fmt: skip
 
 
 def evaluate(
@@ -95,6 +109,8 @@ def evaluate(
     offline: OfflineOption = False,
     csv_file: CsvOption = None,
     report: ReportOption = None,
+    study: StudyOption = None,
+    study_results: AnswersOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -102,6 +118,11 @@ def evaluate(
     """Measure talking videos: against real ones, their photographs, their sound, and published numbers."""
     from ..evaluation.items import plan, read_manifest
 
+    if study_results:
+        if study is None or videos or manifest is not None:
+            raise UsageError("--study-results needs --study FOLDER, the folder of the study, and no videos")
+        study_tables(study, study_results, quiet=quiet, as_json=as_json)
+        return
     if manifest is not None:
         if videos or reference or source or emotion is not None or intensity is not None:
             raise UsageError("--manifest says everything; give no videos, references, sources or wishes beside it")
@@ -110,6 +131,9 @@ def evaluate(
         if not videos:
             raise UsageError("give at least one video, or --manifest FILE")
         wanted = plan(videos, reference or (), source or (), emotion, intensity)
+    if study is not None:
+        make_study_page(wanted, study, quiet=quiet, as_json=as_json)
+        return
     check_device_name(device)
     check_source(weights)
     for path in (csv_file, report):
@@ -166,6 +190,32 @@ def run(
                 real.setdefault(beside.path, beside)
         on_video("")
     return Evaluation(wanted, measured, list(real.values()), judge.name if judge else None, evaluator.landmarks)
+
+
+def make_study_page(wanted: Plan, folder: Path, *, quiet: bool, as_json: bool) -> None:
+    """Write the page of a study; files that cannot be used are named, and the exit status tells."""
+    from ..study import KEY, make_study
+
+    page, problems = make_study(wanted.items, folder)
+    for line in problems:
+        note(f"not in the study: {line}")
+    note(f"give {page.parent} to the participants; {folder / KEY} stays with you", quiet=quiet)
+    show({"page": str(page), "key": str(folder / KEY), "problems": problems}, str(page), as_json=as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+def study_tables(folder: Path, answers: list[Path], *, quiet: bool, as_json: bool) -> None:
+    """The paper's Tables 2 and 3 from the files of the participants."""
+    from ..study import evaluate_study, read_answers, tables
+
+    clips, usable, problems = read_answers(folder, answers)
+    result = evaluate_study(clips, usable)
+    show({**result.as_facts(), "problems": problems}, "" if as_json else tables(result), as_json=as_json)
+    for line in problems:
+        note(f"not counted: {line}", quiet=quiet)
+    if problems:
+        raise typer.Exit(1)
 
 
 def check_new(path: Path, *, overwrite: bool) -> None:
