@@ -8,8 +8,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -26,7 +29,7 @@ from emotalk.emotions import Emotion
 from emotalk.errors import ConfigError, InputError, OutputError
 from emotalk.face import Face, bounding_box
 from emotalk.landmarks import CROP_SIZE, EYE_LINE, FACE_UNIT, Basis, mouth_opening, transform_points
-from emotalk.prepare import run, workers
+from emotalk.prepare import cluster, run, workers
 from emotalk.prepare.clip import Outcome, Task
 from emotalk.prepare.page import bars, inspect, plot
 from emotalk.prepare.summary import Covariance
@@ -430,3 +433,63 @@ def test_the_page_shows_the_corpus_without_any_other_file(root: Path, tmp_path: 
 def test_plots_of_nothing_say_so() -> None:
     assert "no data" in plot([], "x", "y", "title") and "no data" in bars([], "title")
     assert "nan" not in plot([(0.0, 0.0)], "x", "y", "title")
+
+
+class RemoteError(Exception):
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("a page of traceback")
+        self.cause = cause
+
+
+class LostError(Exception):
+    pass
+
+
+def fake_ray() -> ModuleType:
+    """Ray on this machine: runs what it is given when the result is asked for, last first."""
+    ray = ModuleType("ray")
+    ray.exceptions = SimpleNamespace(  # type: ignore[attr-defined]
+        RayTaskError=RemoteError, WorkerCrashedError=LostError, NodeDiedError=LostError, OutOfMemoryError=LostError
+    )
+
+    def remote(**options: object) -> Callable[..., Any]:
+        assert options["max_retries"] == 3
+        return lambda function: SimpleNamespace(remote=lambda task: lambda: function(task))
+
+    def init(address: str, **options: object) -> None:
+        if address == "nowhere":
+            raise ConnectionError("no answer\nin time")
+
+    ray.remote, ray.init = remote, init  # type: ignore[attr-defined]
+    ray.wait = lambda references, num_returns: (references[-1:], references[:-1])  # type: ignore[attr-defined]
+    ray.get = lambda reference: reference()  # type: ignore[attr-defined]
+    ray.cluster_resources = lambda: {"CPU": 2.0}  # type: ignore[attr-defined]
+    ray.shutdown = lambda: None  # type: ignore[attr-defined]
+    return ray
+
+
+def test_a_cluster_gives_the_same_bytes_and_its_losses_are_named(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, media: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", fake_ray())
+    monkeypatch.setattr(cluster, "check_cluster", lambda: None)
+    monkeypatch.setattr(cluster, "one_thread", lambda: None)
+    prepared(root, tmp_path / "here")
+    prepared(root, tmp_path / "there", runner=lambda tasks: cluster.run_cluster(tasks, "auto"))
+    assert digests(tmp_path / "here") == digests(tmp_path / "there")
+
+    def lose(task: Task) -> Outcome:
+        if "-04-" in task.clip.name:
+            raise LostError
+        return workers.work(task)
+
+    result = prepared(root, tmp_path / "lost", runner=lambda tasks: cluster.run_cluster(tasks, "auto", lose))
+    assert result.clips == 4 and result.reasons == {"crash": 4}
+
+    def fail(task: Task) -> Outcome:
+        raise RemoteError(OutputError("the disk is full"))
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        prepared(root, tmp_path / "full", runner=lambda tasks: cluster.run_cluster(tasks, "auto", fail))
+    with pytest.raises(InputError, match=r"no Ray cluster at nowhere \(no answer in time\)"):
+        list(cluster.run_cluster([], "nowhere"))

@@ -203,6 +203,8 @@ def prepare(
 
         export_mead(output, videos)
     note(summary(result), quiet=quiet)
+    if not result.splits.get("train"):
+        note("no clip is for training; take more clips, or --split fraction or identity", quiet=quiet)
     show(asdict(result), result.output, as_json=as_json)
     if result.quarantined:
         raise typer.Exit(1)

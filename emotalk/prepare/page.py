@@ -126,17 +126,19 @@ def _faces(corpus: Corpus) -> Iterator[str]:
             shown = [_face(corpus, row) for row in _spread(found, PER_CELL)]
             faces = [face for face in shown if face is not None]
             picture = _picture(np.hstack(faces), f"{emotion}, level {level}") if faces else ""
-            yield f'<td class="faces">{picture}<small>{len(found)} clips</small></td>'
+            count = "1 clip" if len(found) == 1 else f"{len(found)} clips"
+            yield f'<td class="faces">{picture}<small>{count}</small></td>'
         yield "</tr>"
     yield "</table></div>"
 
 
 def _face(corpus: Corpus, row: Row) -> np.ndarray | None:
-    """The most open mouth of a clip."""
+    """A typical moment of a clip: the mouth as open as it usually is."""
     with corpus.open(row) as clip:
         if not clip.valid.any():
             return None
-        number = int(np.argmax(np.where(clip.valid, clip.opening, -1)))
+        usual = float(np.median(clip.opening[clip.valid]))
+        number = int(np.argmin(np.where(clip.valid, np.abs(clip.opening - usual), np.inf)))
         return cv2.resize(clip.frame(number), (TILE, TILE), interpolation=cv2.INTER_AREA)
 
 
@@ -223,7 +225,8 @@ def plot(
         x, y = place(value_x, value_y)
         parts.append(f'<line x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#eee"/>')
         parts.append(f'<text x="{left - 5}" y="{y + 4:.1f}" text-anchor="end" fill="#666">{value_y:.3g}</text>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 18}" text-anchor="middle" fill="#666">{value_x:.3g}</text>')
+        anchor = "end" if step == 4 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{height - 18}" text-anchor="{anchor}" fill="#666">{value_x:.3g}</text>')
     if diagonal:
         (x1, y1), (x2, y2) = place(0, 0), place(top_x, top_y)
         parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#bbb"/>')

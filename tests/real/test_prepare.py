@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "emotalk" / "assets" / "sample_speech.flac"
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")
-GRID_CLIPS = 12
+GRID_CLIPS = 8
 needs_clips = pytest.mark.skipif(not (SHARED / "clips" / "index.csv").is_file(), reason="no ../shared/clips")
 needs_grid = pytest.mark.skipif(not (SHARED / "grid" / "clips").is_dir(), reason="no ../shared/grid")
 pytestmark = pytest.mark.real
