@@ -350,6 +350,66 @@ def test_intensity_order_compares_only_what_is_comparable() -> None:
     assert intensity_order([video(1, "sad", None), video(2, "sad", 2)]) == (0, 0)
 
 
+def field(number: int, value: int | bytes | str) -> bytes:
+    """One field of a protocol buffer."""
+
+    def varint(rest: int) -> bytes:
+        return bytes([rest]) if rest < 128 else bytes([rest & 127 | 128]) + varint(rest >> 7)
+
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def onnx_network(classes: int) -> bytes:
+    """Mean colour -> logits: red for class 0, green for class 4, blue for class 6, in HSEmotion's order."""
+
+    def tensor(name: str, array: np.ndarray) -> bytes:
+        dims = b"".join(field(1, size) for size in array.shape)
+        return dims + field(2, 1) + field(8, name) + field(9, array.astype("<f4").tobytes())
+
+    def node(kind: str, inputs: list[str], output: str) -> bytes:
+        return b"".join(field(1, name) for name in inputs) + field(2, output) + field(3, output) + field(4, kind)
+
+    def value(name: str, *shape: int) -> bytes:
+        dims = b"".join(field(1, field(1, size)) for size in shape)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
+
+    weights = np.zeros((3, classes))
+    weights[[0, 1, 2], [0, 4, 6]] = 1
+    nodes = [
+        node("GlobalAveragePool", ["x"], "pooled"),
+        node("Flatten", ["pooled"], "flat"),
+        node("Gemm", ["flat", "w", "b"], "y"),
+    ]
+    graph = b"".join(field(1, one) for one in nodes) + field(2, "g")
+    graph += field(5, tensor("w", weights)) + field(5, tensor("b", np.zeros(classes)))
+    graph += field(11, value("x", 1, 3, 224, 224)) + field(12, value("y", 1, classes))
+    return field(1, 7) + field(7, graph) + field(8, field(2, 11))
+
+
+@pytest.mark.parametrize("classes", [8, 10])
+def test_the_emotion_network_is_asked_in_its_own_order(classes: int, tmp_path: Path) -> None:
+    path = tmp_path / "enet.onnx"
+    path.write_bytes(onnx_network(classes))
+    judge = HSEmotion(path)
+    assert judge.name.startswith("enet.onnx as HSEmotion, sha256 ")
+    faces = [np.eye(3, dtype=np.uint8)[[[channel] * 50] * 40] * 255 for channel in range(3)]
+    logits = judge(faces)
+    assert logits.shape == (3, 8)
+    assert [EMOTIONS[k] for k in logits.argmax(1)] == [Emotion.ANGRY, Emotion.HAPPY, Emotion.SAD]
+    red = (1 - 0.485) / 0.229
+    assert logits[0, Emotion.ANGRY.index] == pytest.approx(red, rel=1e-3)
+
+
+def test_a_network_of_other_classes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "seven.onnx"
+    path.write_bytes(onnx_network(7))
+    with pytest.raises(WeightsError, match="eight emotions"):
+        HSEmotion(path)
+
+
 def test_a_file_that_is_no_emotion_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot be read"):
         HSEmotion(tmp_path / "absent.onnx")
