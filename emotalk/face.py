@@ -54,7 +54,7 @@ USUAL_SIDES = (320, 160, 80, 48)
 SECOND_SIDES = ((640, 226, 113, 64), (1280,))  # looked at only when the sides before show no face
 MARGIN = 8  # pixels of repeated border around each scaled picture
 FINDER_THRESHOLD = 0.3
-FACE_THRESHOLD = 0.6  # of both networks together
+FACE_THRESHOLD = 0.65  # of both networks together
 TRACK_THRESHOLD = 0.3  # a face already followed may turn or be covered for a moment
 MOST_CANDIDATES = 32
 SMALLEST = 12.0  # pixels between the eyes; below it the lips are a smear
@@ -274,8 +274,7 @@ class FaceFinder:
         found.sort(key=lambda item: -item[0])
         kept: list[tuple[float, np.ndarray]] = []
         for value, five in found:
-            reach = float(np.linalg.norm(five[1] - five[0]))
-            if reach > 1 and all(np.linalg.norm(five.mean(0) - other.mean(0)) > 0.6 * reach for _, other in kept):
+            if np.linalg.norm(five[1] - five[0]) > 1 and not any(same_place(five, other) for _, other in kept):
                 kept.append((value, five))
         return kept[:MOST_CANDIDATES]
 
@@ -296,7 +295,8 @@ class FaceFinder:
             replace(face, score=joint_score(value, face.score)) for (value, _), face in zip(kept, second, strict=True)
         ]
         faces: list[Face] = []
-        for face in sorted(scored, key=lambda face: -face.score):
+        # Of two faces in one place the larger is the likelier: a nose and a mouth alone can look like a small face.
+        for face in sorted(scored, key=lambda face: -face.score * face.size**0.15):
             if face.score > FACE_THRESHOLD and all(overlap(face.box, other.box) < 0.3 for other in faces):
                 faces.append(face)
         return faces
@@ -387,6 +387,13 @@ def check_picture(image: np.ndarray) -> np.ndarray:
             f"a picture of shape {image.shape} and type {image.dtype} cannot be searched; expected uint8 RGB"
         )
     return image
+
+
+def same_place(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two sets of five points are one face seen twice: close together and of about one size."""
+    sizes = float(np.linalg.norm(a[1] - a[0])), float(np.linalg.norm(b[1] - b[0]))
+    away = float(np.linalg.norm(a.mean(0) - b.mean(0)))
+    return away < 0.6 * min(sizes) and max(sizes) < 1.6 * min(sizes)
 
 
 def joint_score(finder: float, net: float) -> float:

@@ -136,7 +136,8 @@ def smooth_noise(rng: Generator, height: int, width: int, cells: int, channels: 
     """Random colours that change over about side / cells pixels: (height, width, channels) float32 in [0, 1]."""
     field = rng.random((cells + 1, cells + 1, channels), dtype=np.float32)
     large = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(large, np.float32).reshape(height, width, channels)
+    field = np.asarray(large, np.float32)
+    return field.reshape(height, width, channels)
 
 
 def draw_backdrop(rng: Generator, side: int) -> np.ndarray:
@@ -192,7 +193,7 @@ def faceless_part(rng: Generator, sample: Sample, side: int) -> np.ndarray:
         tiles = [square[y : y + step, x : x + step] for y, x in cells]
         order = rng.permutation(len(tiles))
         rows = [np.hstack([tiles[order[r * pieces + c]] for c in range(pieces)]) for r in range(pieces)]
-        return cv2.resize(np.vstack(rows), (side, side), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.resize(np.vstack(rows), (side, side), interpolation=cv2.INTER_LINEAR))
     size = float((high - low).max())
     centre = (low + high) / 2 + rng.normal(0, 0.15, 2) * size
     scale = side / (size * rng.uniform(0.9, 3.0))

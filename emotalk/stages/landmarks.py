@@ -247,7 +247,7 @@ def running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tenso
 def update(optimizer: torch.optim.Optimizer, net: nn.Module, terms: Mapping[str, Tensor]) -> Tensor:
     """One optimizer step on the sum of `terms`, with the gradient's length limited; returns that length."""
     optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(terms.values())).sum().backward()
     norm = nn.utils.clip_grad_norm_(net.parameters(), 5.0)
     optimizer.step()
     return norm
