@@ -141,6 +141,10 @@ def test_a_manifest_says_everything() -> None:
     [
         ([], 2, "at least one video"),
         (["a_sad3.mp4", "--manifest", "x.csv"], 2, "give no videos"),
+        (["a_sad3.mp4", "--benchmark", "x"], 2, "give no videos"),
+        (["--benchmark", "x", "--manifest", "y"], 2, "say everything"),
+        (["--benchmark", "x", "--study", "y"], 2, "generate them first"),
+        (["--benchmark", "real"], 3, "holds no prepared corpus"),
         (["--manifest", "absent.csv"], 3, "does not exist"),
         (["a_sad3.mp4", "--emotion", "bored"], 3, "unknown emotion"),
         (["a_sad3.mp4", "--intensity", "7"], 3, "between 0"),

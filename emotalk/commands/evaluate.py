@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,12 @@ ReportOption = Annotated[
         "--report", metavar="FILE", help="Write one web page: plots, pictures, small clips.", rich_help_panel=OUTPUT
     ),
 ]
+BenchmarkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--benchmark", metavar="PREPARED", help="Generate the test clips of a prepared corpus and evaluate those."
+    ),
+]
 STUDY = "User study"
 StudyOption = Annotated[
     Path | None,
@@ -100,6 +107,7 @@ def evaluate(
     reference: ReferenceOption = None,
     source: SourceOption = None,
     manifest: ManifestOption = None,
+    benchmark: BenchmarkOption = None,
     emotion: WishOption = None,
     intensity: StrengthOption = None,
     landmarks: LandmarksOption = LandmarkDetector.AUTO,
@@ -123,11 +131,17 @@ def evaluate(
             raise UsageError("--study-results needs --study FOLDER, the folder of the study, and no videos")
         study_tables(study, study_results, quiet=quiet, as_json=as_json)
         return
+    if (manifest is not None or benchmark is not None) and (
+        videos or reference or source or emotion is not None or intensity is not None or (manifest and benchmark)
+    ):
+        raise UsageError(
+            "--manifest and --benchmark say everything; give no videos, references, sources or wishes beside"
+        )
+    if benchmark is not None and study is not None:
+        raise UsageError("--study asks about videos that exist; generate them first")
     if manifest is not None:
-        if videos or reference or source or emotion is not None or intensity is not None:
-            raise UsageError("--manifest says everything; give no videos, references, sources or wishes beside it")
         wanted = read_manifest(check_input(manifest, "manifest"))
-    else:
+    elif benchmark is None:
         if not videos:
             raise UsageError("give at least one video, or --manifest FILE")
         wanted = plan(videos, reference or (), source or (), emotion, intensity)
@@ -141,16 +155,18 @@ def evaluate(
             check_new(path, overwrite=overwrite)
     with byte_progress(quiet=quiet) as on_bytes:
         fetch_set(weights, offline=offline, on_bytes=on_bytes)
-    for line in wanted.unmatched:
-        note(line, quiet=quiet)
+    with tempfile.TemporaryDirectory(prefix="emotalk-") as folder:
+        if benchmark is not None:
+            wanted = generate_test_side(benchmark, Path(folder), landmarks, weights, device, offline, quiet=quiet)
+        for line in wanted.unmatched:
+            note(line, quiet=quiet)
+        result = run(wanted, landmarks, weights, device, offline, emotion_network, quiet=quiet)
+        if csv_file is not None:
+            write_csv(csv_file, result)
+        if report is not None:
+            from ..report import write_report
 
-    result = run(wanted, landmarks, weights, device, offline, emotion_network, quiet=quiet)
-    if csv_file is not None:
-        write_csv(csv_file, result)
-    if report is not None:
-        from ..report import write_report
-
-        note(f"the report is {write_report(result, report)}", quiet=quiet)
+            note(f"the report is {write_report(result, report)}", quiet=quiet)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
     show(result.as_facts() if as_json else {}, "" if as_json else table(result, width), as_json=as_json)
     for one in (*result.videos, *result.real):
@@ -160,6 +176,30 @@ def evaluate(
         note(f"not evaluated: {line}")
     if result.failures or wanted.unmatched:
         raise typer.Exit(1 if result.measured else InputError.exit_code)
+
+
+def generate_test_side(
+    prepared: Path,
+    folder: Path,
+    landmarks: LandmarkDetector,
+    weights: str,
+    device: str,
+    offline: bool,
+    *,
+    quiet: bool,
+) -> Plan:
+    """Generated videos beside the recordings of the test side of a prepared corpus."""
+    from ..data import Corpus
+    from ..evaluation.benchmark import make_benchmark
+    from ..pipeline import Pipeline
+
+    corpus = Corpus(prepared)
+    pipeline = Pipeline(device=device, weights=weights, landmarks=landmarks.value, offline=offline)
+
+    def on_clip(name: str, done: int, total: int) -> None:
+        note(f"generating {name}, {done + 1} of {total}", quiet=quiet)
+
+    return make_benchmark(corpus, folder, pipeline, on_clip)
 
 
 def run(
