@@ -167,7 +167,7 @@ def draw_backdrop(rng: Generator, side: int) -> np.ndarray:
             )
     if rng.random() < 0.3:
         canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.7, 6)))
-    return canvas
+    return np.asarray(canvas)
 
 
 def faceless_part(rng: Generator, sample: Sample, side: int) -> np.ndarray:
