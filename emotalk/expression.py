@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 
 from . import compose, landmarks
@@ -160,7 +159,7 @@ class Expressions:
         out = picture.copy()
         rows, columns = self._eyes
         inside = out[self._region.rows, self._region.columns]
-        inside[rows, columns] = self._region.edited(self.photograph.picture, edit, rows, columns, cv2.INTER_LANCZOS4)
+        inside[rows, columns] = self._region.edited(self.photograph.picture, edit, rows, columns)
         return out
 
     def edit(self, feeling: Feeling, lids: float = 0.0) -> compose.NumpyEdit:
@@ -182,7 +181,7 @@ class Expressions:
     def _make(self, feeling: Feeling) -> EmotionalFace:
         photograph, region, edit = self.photograph, self._region, self.edit(feeling)
         picture = photograph.picture.copy()
-        picture[region.rows, region.columns] = region.apply(photograph.picture, edit, cv2.INTER_LANCZOS4)
+        picture[region.rows, region.columns] = region.apply(photograph.picture, edit)
         return self.prepare(picture, self.points(feeling))
 
     def prepare(self, picture: np.ndarray, points: np.ndarray) -> EmotionalFace:
