@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
+from threadpoolctl import threadpool_limits
 from tiny_rig import face_points
 
 from emotalk.audio import SAMPLE_RATE, mfcc_windows
@@ -308,6 +309,13 @@ def test_order_of_the_work_does_not_matter(root: Path, tmp_path: Path) -> None:
     prepared(root, tmp_path / "one")
     prepared(root, tmp_path / "other", runner=lambda tasks: workers.run_here(list(reversed(tasks))))
     assert digests(tmp_path / "one") == digests(tmp_path / "other")
+
+
+def test_threads_of_the_machine_do_not_matter(root: Path, tmp_path: Path) -> None:
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            prepared(root, tmp_path / str(threads), wanted=Filter(limit=2))
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
 
 
 def test_a_repaired_source_is_prepared_again(root: Path, tmp_path: Path, media: Path) -> None:

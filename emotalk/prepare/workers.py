@@ -42,10 +42,15 @@ def load_finder(landmarks: str) -> FaceFinder:
 
 
 def one_thread() -> None:
-    """Keep the libraries to one thread. The same everywhere, so that the same clip gives the same bytes."""
+    """Keep the libraries to one thread. The same everywhere, so that the same clip gives the same bytes.
+
+    BLAS is among them: sums of MFCC come out differently in the last digit when several threads share them.
+    """
     import cv2
     import torch
+    from threadpoolctl import threadpool_limits
 
+    threadpool_limits(1)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -54,14 +59,16 @@ def run_here(tasks: Sequence[Task]) -> Iterator[Outcome]:
     """One clip after the other in this process."""
     import cv2
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads(), cv2.getNumThreads()
-    one_thread()
-    try:
-        yield from map(work, tasks)
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+    with threadpool_limits(1):
+        one_thread()
+        try:
+            yield from map(work, tasks)
+        finally:
+            torch.set_num_threads(before[0])
+            cv2.setNumThreads(before[1])
 
 
 def run_processes(tasks: Sequence[Task], jobs: int, function: Callable[[Task], Outcome] = work) -> Iterator[Outcome]:
