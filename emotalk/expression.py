@@ -23,8 +23,8 @@ KEPT_FACES = 3  # whole pictures
 # Canonical crop pixels. Above, a compound face has the upper feeling, below the lower one.
 UPPER_END, LOWER_BEGIN = 116.0, 146.0
 LIDS_REACH, LIDS_FADE = 8.0, 16.0  # around the corners of the eyes: all lids move in there, and nothing beyond
-BROW_RISE = 2.0
-BROW_SPREAD = (30.0, 10.0)  # how widely the rise of a brow fades across and along the face
+BROW_RISE = 1.6
+BROW_SPREAD = (30.0, 16.0, 7.0)  # over which the rise of a brow fades: across, upwards, and downwards to the lids
 NOTHING = 1e-3  # lids or brows that move less move nothing
 
 # One run of `neutral2emotion`: face (1, 3, S, S), lines (1, 1, S, S), condition (1, 12) -> its edit.
@@ -244,6 +244,7 @@ def brow_rise(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
     rise = np.zeros(x.shape)
     for brow in (points[landmarks.LEFT_BROW], points[landmarks.RIGHT_BROW]):
         centre = brow.mean(0)
-        across, along = (x - centre[0]) / BROW_SPREAD[0], (y - centre[1]) / BROW_SPREAD[1]
-        rise = np.maximum(rise, np.exp(-0.5 * (across**2 + along**2) * 2))
+        wide, up, down = BROW_SPREAD
+        along = (y - centre[1]) / np.where(y < centre[1], up, down)
+        rise = np.maximum(rise, np.exp(-(((x - centre[0]) / wide) ** 2) - along**2))
     return (BROW_RISE * rise).astype(np.float32)
