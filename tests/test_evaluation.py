@@ -297,6 +297,13 @@ def test_real_videos_have_a_row_of_their_own(evaluator: Evaluator, film: Callabl
     assert list(result.by_emotion()) == ["sad"]
 
 
+def test_photographs_do_not_pile_up(evaluator: Evaluator, sample_face: Path, tmp_path: Path) -> None:
+    for number in range(measure.MOST_SOURCES + 3):
+        (tmp_path / f"{number}.jpg").write_bytes(sample_face.read_bytes())
+        evaluator._source(tmp_path / f"{number}.jpg")
+    assert len(evaluator._sources) == measure.MOST_SOURCES
+
+
 def test_background_is_held_against_the_photograph(
     evaluator: Evaluator,
     film: Callable[..., Path],

@@ -24,6 +24,7 @@ from .judge import EmotionJudge
 IDENTICAL_DB = 100.0  # what identical frames count in a mean of PSNR
 EVERY = 5  # sharpness, background and emotion look at every fifth frame
 SHEET_FRAMES = 6  # of a contact sheet
+MOST_SOURCES = 4  # photographs kept; large ones take tens of megabytes
 SHEET_SIDE = 160  # pixels, longer side
 
 NO_REFERENCE = "needs a reference (--reference)"
@@ -136,6 +137,8 @@ class Evaluator:
             picture = read_image(path)
             points = self._finder.one(picture, name=str(path)).landmarks
             sharp = metrics.sharpness(cut(picture, crop_transform(points), CROP_SIZE))
+            if len(self._sources) >= MOST_SOURCES:
+                self._sources.pop(next(iter(self._sources)))
             self._sources[path] = Source(picture, points, sharp)
         return self._sources[path]
 
