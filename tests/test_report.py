@@ -135,6 +135,8 @@ def test_a_curve_is_drawn_to_scale() -> None:
     (x0, y0), (x1, y1), (x2, y2) = points
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
     assert y0 - y1 == pytest.approx(2 * (y2 - y1), abs=0.2)
+    grid = [float(y) for y in re.findall(r'class="axis"[^>]* y1="([\d.]+)"', drawn)]  # 0, 0.5 and 1
+    assert [y0, y2, y1] == pytest.approx(grid, abs=0.2)
     assert plots.lines({}, "x", "y") == plots.lines({"a": []}, "x", "y") == ""
 
 
