@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import cv2
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import InputError
 from ..config import DiscriminatorConfig
+from ..errors import InputError
 from ..losses import Adversary, FlowLoss, MaskLoss, ReconstructionLoss
 from ..nets.discriminator import PatchDiscriminator
 from ..nets.edit import Edit, apply_edit
@@ -22,6 +23,7 @@ from ..training import cosine, set_learning_rate
 from .split import is_dev
 
 MOVING = 4.0  # extra weight of pixels that move, per pixel of motion, up to two
+COLOUR_CHANCE = 5.0  # how much more often a colour photograph is drawn than a grey one
 AVERAGE_STEPS = 200  # of the running average of the weights; shorter at first, when they change fast
 
 
@@ -147,7 +149,7 @@ class EditLoss(nn.Module):
         }
 
     def detail(self, made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-        """Difference of the edges of two pictures: keeps teeth apart from tongue and lip where a mean would blur them."""
+        """Difference of the edges of two pictures: keeps teeth apart from tongue where a mean would blur them."""
         across = self.reconstruction(made.diff(dim=-1), wanted.diff(dim=-1), weight[..., 1:])
         return across + self.reconstruction(made.diff(dim=-2), wanted.diff(dim=-2), weight[..., 1:, :])
 
@@ -191,10 +193,12 @@ class EditStage:
             if not len(rows):
                 raise InputError(f"{len(corpus.finished)} usable photographs in {corpus.folder}: none left {side}")
 
-    @property
-    def chances(self) -> np.ndarray | None:
-        """How often each train row is drawn, summing to 1; None for all alike."""
-        return None
+    @cached_property
+    def chances(self) -> np.ndarray:
+        """How often each train row is drawn, summing to 1; colour is rare, and only it shows what teeth look like."""
+        grey = np.array([self.corpus.photos[row // self.corpus.config.per_face].grey for row in self.train_rows])
+        chances = np.where(grey, 1.0, COLOUR_CHANCE)
+        return chances / chances.sum()
 
     def read(self, row: int, rng: np.random.Generator | None) -> Sample:
         """One row of the corpus; with `rng` its landmarks are shaken as a detector would."""
@@ -256,7 +260,11 @@ class EditStage:
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.average.update_parameters(self.net)
-        return {name: term.detach() for name, term in terms.items()} | played | {"total": total.detach(), "gradient_norm": norm}
+        return (
+            {name: term.detach() for name, term in terms.items()}
+            | played
+            | {"total": total.detach(), "gradient_norm": norm}
+        )
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

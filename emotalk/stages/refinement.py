@@ -49,11 +49,11 @@ class RefinementStage(EditStage):
         )  # fmt: skip
 
     @cached_property
-    def chances(self) -> np.ndarray:  # type: ignore[override]
+    def chances(self) -> np.ndarray:
         """Open mouths more often: what is inside them is the hard part."""
         masks = self.corpus.arrays["mouth_mask"]
         open_share = np.array([masks[row, ::4, ::4].mean() / 255 for row in self.train_rows])
-        chances = 0.35 + np.minimum(open_share / OPEN_SHARE, 1)
+        chances = super().chances * (0.35 + np.minimum(open_share / OPEN_SHARE, 1))
         return chances / chances.sum()  # type: ignore[no-any-return]
 
     def read(self, row: int, rng: np.random.Generator | None) -> Sample:

@@ -18,6 +18,7 @@ CREASE_STRENGTH = 1.0  # exponent of the shading ratio
 GAIN_RANGE = 0.24  # largest darkening or brightening by a crease
 FADE = 0.09  # of the picture: how fast motion fades out around the face
 LIP_MARGIN = 0.16  # centimetres
+TEETH_TINT = 0.3  # how much of the skin's cast teeth take on; with all of it they look orange or blue
 LIP_PAIRS = ((61, 67, 50, 58), (62, 66, 51, 57), (63, 65, 52, 56))  # inner upper, inner lower, outer upper, outer lower
 
 
@@ -219,10 +220,11 @@ class Puppet:
         albedo = np.empty((len(kind), 3), np.float32)
         albedo[:] = (0.34, 0.12, 0.11)
         albedo[kind == GUMS] = (0.74, 0.40, 0.38)
-        albedo[kind == TEETH] = (0.97, 0.88, 0.75)
+        albedo[kind == TEETH] = (0.95, 0.90, 0.83)
         colour = np.zeros((*interior.shape, 3), np.float32)
         tint, level = self._skin
-        colour[interior] = np.clip(albedo * (lit * fade * level)[:, None] * tint, 0, 1)
+        tints = np.where((kind == TEETH)[:, None], 1 + TEETH_TINT * (tint - 1), tint)
+        colour[interior] = np.clip(albedo * (lit * fade * level)[:, None] * tints, 0, 1)
         filled = cv2.GaussianBlur(colour, (0, 0), 0.7)
         share = cv2.GaussianBlur(interior.astype(np.float32), (0, 0), 0.7)[..., None]
         return np.where(share > 1e-3, filled / np.maximum(share, 1e-3), 0).astype(np.float32)
