@@ -414,7 +414,8 @@ def test_help_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch, name: str | N
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("line", README_COMMANDS)
+# What evaluates needs a real video of a line above it; the real test of the page runs all lines in a row.
+@pytest.mark.parametrize("line", [line for line in README_COMMANDS if not line.startswith("emotalk evaluate")])
 def test_the_readme_commands_are_accepted(
     fake: Fake, line: str, sample_face: Path, sample_speech: Path, tmp_path: Path
 ) -> None:
