@@ -197,8 +197,8 @@ def test_collate_scales_and_orders_the_axes() -> None:
 def test_the_loss_of_the_truth_is_none() -> None:
     batch = collate([sample(), sample(1)], CPU)
     terms = EditLoss()(batch.truth, batch)
-    assert set(terms) == {"flow", "gain", "mask", "colour", "reconstruction"}
-    for name in ("flow", "gain", "colour", "reconstruction"):
+    assert set(terms) == {"flow", "gain", "mask", "colour", "reconstruction", "detail"}
+    for name in ("flow", "gain", "colour", "reconstruction", "detail"):
         assert float(terms[name]) == pytest.approx(0, abs=2e-3)
     wrong = EditLoss()(batch.truth._replace(mask=1 - batch.truth.mask), batch)
     assert float(terms["mask"]) < 0.01 < 0.5 < float(wrong["mask"])
@@ -212,7 +212,7 @@ def test_each_error_raises_its_own_term(part: str) -> None:
     right = EditLoss()(truth, batch)
     wrong = EditLoss()(truth._replace(**{part: getattr(truth, part) * 0.5}), batch)
     raised = {name for name in right if float(wrong[name]) > float(right[name]) + 1e-3}
-    assert part in raised and raised <= {part, "reconstruction"}
+    assert part in raised and raised <= {part, "reconstruction", "detail"}
 
 
 def test_what_lies_outside_the_photograph_does_not_count() -> None:
@@ -225,7 +225,7 @@ def test_what_lies_outside_the_photograph_does_not_count() -> None:
     edit.gain[..., :8] += 0.5
     edit.mask[..., :8] = 0.9
     terms = EditLoss()(edit, batch)
-    assert all(float(terms[name]) < 1e-3 for name in ("flow", "gain", "reconstruction"))
+    assert all(float(terms[name]) < 1e-3 for name in ("flow", "gain", "reconstruction", "detail"))
     assert float(terms["mask"]) < 0.01
 
 
@@ -310,7 +310,7 @@ def test_a_few_steps_lower_the_loss_of_a_batch(make: Any, name: str) -> None:
     stage.net.train()
     before = copy.deepcopy(stage.net.state_dict())
     totals = [stage.step(batch) for _ in range(12)]
-    assert set(totals[0]) == {"flow", "gain", "mask", "colour", "reconstruction", "total", "gradient_norm"}
+    assert set(totals[0]) == {"flow", "gain", "mask", "colour", "reconstruction", "detail", "total", "gradient_norm"}
     assert all(value.ndim == 0 and not value.requires_grad for value in totals[0].values())
     weights = stage.weights
     expected = sum(getattr(weights, n) * v for n, v in totals[0].items() if hasattr(weights, n))

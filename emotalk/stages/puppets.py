@@ -150,8 +150,10 @@ class EditLoss(nn.Module):
 
     def detail(self, made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
         """Difference of the edges of two pictures: keeps teeth apart from tongue where a mean would blur them."""
-        across = self.reconstruction(made.diff(dim=-1), wanted.diff(dim=-1), weight[..., 1:])
-        return across + self.reconstruction(made.diff(dim=-2), wanted.diff(dim=-2), weight[..., 1:, :])
+        across = torch.minimum(weight[..., 1:], weight[..., :-1])  # both neighbours count, or neither
+        down = torch.minimum(weight[..., 1:, :], weight[..., :-1, :])
+        beside = self.reconstruction(made.diff(dim=-1), wanted.diff(dim=-1), across)
+        return beside + self.reconstruction(made.diff(dim=-2), wanted.diff(dim=-2), down)
 
 
 class EditStage:
