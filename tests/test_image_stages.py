@@ -21,7 +21,17 @@ from emotalk.landmarks import LOWER_CURVES, draw_curves
 from emotalk.nets.edit import Edit, apply_edit
 from emotalk.stages import find_stage
 from emotalk.stages.neutral2emotion import Neutral2EmotionStage, Neutral2EmotionStageConfig
-from emotalk.stages.puppets import Batch, EditLoss, EditStage, Sample, augment, collate, shaken
+from emotalk.stages.puppets import (
+    COLOUR_CHANCE,
+    Batch,
+    EditLoss,
+    EditStage,
+    EditWeights,
+    Sample,
+    augment,
+    collate,
+    shaken,
+)
 from emotalk.stages.refinement import RefinementStage, RefinementStageConfig
 from emotalk.stages.split import identity, is_dev
 from emotalk.synth.corpus import PuppetConfig
@@ -321,6 +331,41 @@ def test_a_few_steps_lower_the_loss_of_a_batch(make: Any, name: str) -> None:
     assert any(
         not torch.equal(a, b) for a, b in zip(stage.average.module.parameters(), stage.net.parameters(), strict=True)
     )
+
+
+@stages
+def test_an_adversary_plays_and_is_saved(make: Any, name: str) -> None:
+    stage = make(name, weights=EditWeights(adversarial=0.5))
+    assert stage.adversary is not None and stage.state()["adversary"] is stage.adversary
+    assert make(name).adversary is None and "adversary" not in make(name).state()
+    batch = next(stage.batches(0))
+    seen = stage.judged(batch.picture, batch)
+    rows, columns = stage.judged_part
+    assert torch.equal(seen[:, :3], batch.picture[:, :, rows, columns])
+    assert torch.equal(seen[:, 3:], batch.lines[:, :, rows, columns] * 2 - 1)
+    before = [p.detach().clone() for p in stage.adversary.network.parameters()]
+    stage.net.train()
+    terms = stage.step(batch)
+    assert {"adversarial", "discriminator"} <= set(terms)
+    assert any(not torch.equal(a, b) for a, b in zip(before, stage.adversary.network.parameters(), strict=True))
+    expected = sum(getattr(stage.weights, n) * v for n, v in terms.items() if hasattr(stage.weights, n))
+    assert float(terms["total"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_colour_and_open_mouths_are_drawn_more_often(make: Any) -> None:
+    stage = make("neutral2emotion")
+    stage.corpus.photos[0] = replace(stage.corpus.photos[0], grey=True)
+    stage.train_rows = np.arange(8)  # four rows of a grey photograph, then four of a colour one
+    chances = stage.chances
+    assert chances.sum() == pytest.approx(1)
+    assert chances[4:] == pytest.approx(COLOUR_CHANCE * chances[:4])
+    stage = make("refinement")
+    masks = np.zeros((4, 160, 160), np.uint8)
+    masks[1, 60:90, 60:100] = 255
+    stage.corpus.arrays["mouth_mask"] = masks
+    chances = stage.chances
+    assert chances.sum() == pytest.approx(1)
+    assert chances[1] > 3 * chances[0] and chances[0] == pytest.approx(chances[2])
 
 
 @stages

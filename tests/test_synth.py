@@ -714,6 +714,14 @@ def test_parts_make_the_whole_and_finished_photographs_are_kept(
     assert np.array_equal(whole.arrays["face"][8:], corpus["face"][8:])
 
 
+def test_a_corpus_of_another_drawing_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = replace(CONFIG, faces=2, per_face=1)
+    build_corpus(data, tmp_path, only)
+    monkeypatch.setattr("emotalk.synth.corpus.DRAWING", -1)
+    with pytest.raises(InputError, match="with other settings"):
+        build_corpus(data, tmp_path, only)
+
+
 def test_a_folder_with_another_corpus_is_refused(data: Path, tmp_path: Path) -> None:
     only = replace(CONFIG, faces=2, per_face=1)  # bert, and carl whom nothing fits
     build_corpus(data, tmp_path, only)

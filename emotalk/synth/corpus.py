@@ -21,6 +21,7 @@ from .puppet import Move, Pose3, Puppet
 from .rig import Rig
 from .speech import speech_bank
 
+DRAWING = 2  # raise when the same settings draw other pairs: expressions, rig, teeth, light
 MAX_WEIGHT = 1.7
 MAX_YAW = 25.0  # degrees
 BLINK_WEIGHT = 1.4  # closes the lids of every person
@@ -278,11 +279,12 @@ def open_corpus(data: Path, folder: Path, config: PuppetConfig, *, write: bool =
     if write:
         folder.mkdir(parents=True, exist_ok=True)
     about = folder / "corpus.json"
+    made_for = asdict(config) | {"drawing": DRAWING}
     if about.is_file():
-        if json.loads(about.read_text()) != asdict(config):
+        if json.loads(about.read_text()) != made_for:
             raise InputError(f"{folder} holds a puppet corpus with other settings; remove it or choose another folder")
     elif write:
-        about.write_text(json.dumps(asdict(config)))
+        about.write_text(json.dumps(made_for))
     else:
         raise InputError(f"no puppet corpus in {folder}")
     return PuppetCorpus(folder, photos, config, write=write)

@@ -18,6 +18,8 @@ CREASE_STRENGTH = 1.0  # exponent of the shading ratio
 GAIN_RANGE = 0.24  # largest darkening or brightening by a crease
 FADE = 0.09  # of the picture: how fast motion fades out around the face
 LIP_MARGIN = 0.16  # centimetres
+GREY_SPREAD = 0.12  # of its brightness: skin whose channels differ by less belongs to a grey photograph
+WHITE_LIGHT_SKIN = np.array([1.22, 0.97, 0.81])  # the cast of skin itself
 TEETH_TINT = 0.3  # how much of the skin's cast teeth take on; with all of it they look orange or blue
 LIP_PAIRS = ((61, 67, 50, 58), (62, 66, 51, 57), (63, 65, 52, 56))  # inner upper, inner lower, outer upper, outer lower
 
@@ -243,12 +245,9 @@ class Puppet:
             return np.ones(3, np.float32), 0.8
         colour = np.median(np.concatenate(patches), axis=0) / 255.0 + 1e-3
         grey = float(colour.mean())
-        saturation = float(colour.max() - colour.min()) / grey
-        usual = np.array([1.22, 0.97, 0.81])  # the cast of skin itself under white light
-        cast = colour / grey / (usual if saturation > 0.12 else np.ones(3))
-        tint = np.clip(cast, 0.8, 1.2)
-        if saturation <= 0.12:  # grey photograph: the caller takes the colour out of teeth and tongue
-            tint = np.ones(3)
+        tint = np.ones(3)  # of a grey photograph; the caller takes the colour out of teeth and tongue
+        if float(colour.max() - colour.min()) > GREY_SPREAD * grey:
+            tint = np.clip(colour / grey / WHITE_LIGHT_SKIN, 0.8, 1.2)
         return tint.astype(np.float32), float(np.clip(0.69 + 0.69 * grey, 0.69, 1.25))
 
 
